@@ -1,0 +1,65 @@
+// Package audit writes down who did what to whom, one row for each security-relevant act. Rows carry ids, never names,
+// addresses or secrets, so that they may outlive a person's erasure.
+package audit
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/gatehouse-id/gatehouse/internal/db"
+	"github.com/gatehouse-id/gatehouse/internal/web"
+)
+
+// Outcomes of an act.
+const (
+	Success = "success"
+	Failure = "failure"
+)
+
+// Event is one act. Action is a dotted name such as "session.start" or "grant.theft".
+type Event struct {
+	Action   string
+	Outcome  string // empty: Success
+	Actor    string // who acted: user id, client id or "cli"
+	UserID   string // whom it concerns
+	ClientID string
+	Detail   map[string]string // no personal data
+}
+
+// Log appends events.
+type Log struct {
+	db  *db.DB
+	log *slog.Logger
+	now func() time.Time
+}
+
+// New gives a Log on d; now may be nil.
+func New(d *db.DB, log *slog.Logger, now func() time.Time) *Log {
+	if now == nil {
+		now = time.Now
+	}
+	return &Log{d, log, now}
+}
+
+// Record appends e. It belongs to the transaction in ctx, if there is one. An act that has happened cannot be refused because its
+// row cannot be written; the failure goes to the log, loudly.
+func (l *Log) Record(ctx context.Context, e Event) {
+	if e.Outcome == "" {
+		e.Outcome = Success
+	}
+	if e.Detail == nil {
+		e.Detail = map[string]string{}
+	}
+	id, err := uuid.NewV7()
+	if err == nil {
+		_, err = l.db.Exec(ctx, `INSERT INTO audit (id, at, action, outcome, actor, user_id, client_id, request_id, detail)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
+			id.String(), db.At(l.now()), e.Action, e.Outcome, e.Actor, e.UserID, e.ClientID, web.RequestID(ctx), db.JSON(&e.Detail))
+	}
+	if err != nil {
+		l.log.ErrorContext(ctx, "audit row lost", "action", e.Action, "user_id", e.UserID, "client_id", e.ClientID, "err", err)
+	}
+}

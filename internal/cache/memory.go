@@ -1,0 +1,150 @@
+package cache
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// sweepEvery bounds how long an expired entry keeps its memory.
+const sweepEvery = time.Minute
+
+type entry struct {
+	value   []byte
+	expires time.Time
+	claimed bool
+}
+
+// Memory is a Cache for a single process; a restart empties it.
+type Memory struct {
+	now func() time.Time
+
+	mu      sync.Mutex
+	entries map[string]entry
+	swept   time.Time
+}
+
+// NewMemory gives an empty cache on the given clock (nil: the real one).
+func NewMemory(now func() time.Time) *Memory {
+	if now == nil {
+		now = time.Now
+	}
+	return &Memory{now: now, entries: map[string]entry{}}
+}
+
+// Put implements Cache.
+func (m *Memory) Put(_ context.Context, key string, value []byte, ttl time.Duration) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.set(key, value, ttl)
+	return nil
+}
+
+// Get implements Cache.
+func (m *Memory) Get(_ context.Context, key string) ([]byte, bool, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	e, ok := m.live(key)
+	return e.value, ok, nil
+}
+
+// GetMany implements Cache.
+func (m *Memory) GetMany(_ context.Context, keys ...string) ([][]byte, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	values := make([][]byte, len(keys))
+	for i, key := range keys {
+		if e, ok := m.live(key); ok {
+			values[i] = e.value
+		}
+	}
+	return values, nil
+}
+
+// Take implements Cache.
+func (m *Memory) Take(_ context.Context, key string) ([]byte, bool, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	e, ok := m.live(key)
+	delete(m.entries, key)
+	return e.value, ok, nil
+}
+
+// Claim implements Cache.
+func (m *Memory) Claim(_ context.Context, key string) ([]byte, bool, bool, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	e, ok := m.live(key)
+	if !ok {
+		return nil, false, false, nil
+	}
+	first := !e.claimed
+	e.claimed = true
+	m.entries[key] = e
+	return e.value, first, true, nil
+}
+
+// Add implements Cache.
+func (m *Memory) Add(_ context.Context, key string, ttl time.Duration) (bool, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if _, ok := m.live(key); ok {
+		return false, nil
+	}
+	m.set(key, []byte{}, ttl)
+	return true, nil
+}
+
+// Allow implements Cache: GCRA, where an entry's expiry is the theoretical arrival time at which the bucket is full.
+func (m *Memory) Allow(_ context.Context, key string, limit int, window time.Duration) (time.Duration, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := m.now()
+	arrival := now
+	if e, ok := m.live(key); ok {
+		arrival = e.expires
+	}
+	arrival = arrival.Add(window / time.Duration(limit))
+	if wait := arrival.Add(-window).Sub(now); wait > 0 {
+		return wait, nil
+	}
+	m.set(key, []byte{}, arrival.Sub(now))
+	return 0, nil
+}
+
+// Delete implements Cache.
+func (m *Memory) Delete(_ context.Context, key string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.entries, key)
+	return nil
+}
+
+// Ping implements Cache.
+func (m *Memory) Ping(context.Context) error { return nil }
+
+// Close implements Cache.
+func (m *Memory) Close() error { return nil }
+
+func (m *Memory) live(key string) (entry, bool) {
+	e, ok := m.entries[key]
+	if !ok || !e.expires.After(m.now()) {
+		return entry{}, false
+	}
+	return e, true
+}
+
+// set stores an entry, and once in a while drops the expired ones.
+func (m *Memory) set(key string, value []byte, ttl time.Duration) {
+	now := m.now()
+	m.entries[key] = entry{value: value, expires: now.Add(ttl)}
+	if now.Sub(m.swept) < sweepEvery {
+		return
+	}
+	m.swept = now
+	for k, e := range m.entries {
+		if !e.expires.After(now) {
+			delete(m.entries, k)
+		}
+	}
+}

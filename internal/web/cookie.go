@@ -1,0 +1,71 @@
+package web
+
+import (
+	"net/http"
+	"time"
+)
+
+// Cookie names. Over https they get the __Host- prefix, which no sibling domain can set or overwrite (session fixation).
+const (
+	sessionCookie = "gatehouse-session"
+	loginCookie   = "gatehouse-login"
+)
+
+// SessionToken returns the session cookie's value, or "".
+func (s Site) SessionToken(r *http.Request) string { return s.cookie(r, sessionCookie) }
+
+// SetSessionToken sets the session cookie until expires.
+func (s Site) SetSessionToken(w http.ResponseWriter, token string, expires time.Time) {
+	s.setCookie(w, sessionCookie, token, expires)
+}
+
+// ClearSessionToken removes the session cookie.
+func (s Site) ClearSessionToken(w http.ResponseWriter) { s.setCookie(w, sessionCookie, "", time.Time{}) }
+
+// LoginTicket returns the ticket of a login in progress for an interaction ("" for a login without one). Each interaction
+// has a cookie of its own, so that tabs do not disturb each other.
+func (s Site) LoginTicket(r *http.Request, interaction string) string {
+	return s.cookie(r, loginName(interaction))
+}
+
+// SetLoginTicket sets the ticket of a login in progress.
+func (s Site) SetLoginTicket(w http.ResponseWriter, interaction, ticket string, expires time.Time) {
+	s.setCookie(w, loginName(interaction), ticket, expires)
+}
+
+// ClearLoginTicket removes the ticket of a login in progress.
+func (s Site) ClearLoginTicket(w http.ResponseWriter, interaction string) {
+	s.setCookie(w, loginName(interaction), "", time.Time{})
+}
+
+func loginName(interaction string) string {
+	if interaction == "" {
+		return loginCookie
+	}
+	return loginCookie + "-" + interaction
+}
+
+func (s Site) name(name string) string {
+	if s.secure {
+		return "__Host-" + name
+	}
+	return name
+}
+
+func (s Site) cookie(r *http.Request, name string) string {
+	c, err := r.Cookie(s.name(name))
+	if err != nil {
+		return ""
+	}
+	return c.Value
+}
+
+// setCookie writes a cookie; the zero time deletes it. SameSite=Lax keeps it out of cross-site posts but lets a person
+// arrive from an app's link signed in.
+func (s Site) setCookie(w http.ResponseWriter, name, value string, expires time.Time) {
+	c := &http.Cookie{Name: s.name(name), Value: value, Path: "/", HttpOnly: true, Secure: s.secure, SameSite: http.SameSiteLaxMode, Expires: expires}
+	if expires.IsZero() {
+		c.MaxAge = -1
+	}
+	http.SetCookie(w, c)
+}

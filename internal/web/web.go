@@ -1,0 +1,71 @@
+// Package web is what every HTTP request passes through: request id, client address, access log, recovery, security
+// headers, cookies. It knows nothing of OAuth or of people.
+package web
+
+import (
+	"context"
+	"net/netip"
+	"net/url"
+	"strings"
+)
+
+type (
+	requestIDKey struct{}
+	addressKey   struct{}
+)
+
+// RequestID returns the id of the request in ctx, or "". Error pages show it as the reference; the log carries it.
+func RequestID(ctx context.Context) string {
+	id, _ := ctx.Value(requestIDKey{}).(string)
+	return id
+}
+
+// WithRequestID puts an id into ctx.
+func WithRequestID(ctx context.Context, id string) context.Context {
+	return context.WithValue(ctx, requestIDKey{}, id)
+}
+
+// Address returns the client's address: the peer's, or what a configured proxy forwarded. The zero Addr means none.
+func Address(ctx context.Context) netip.Addr {
+	a, _ := ctx.Value(addressKey{}).(netip.Addr)
+	return a
+}
+
+// WithAddress puts a client address into ctx.
+func WithAddress(ctx context.Context, a netip.Addr) context.Context {
+	return context.WithValue(ctx, addressKey{}, a)
+}
+
+// Site is where the server lives, taken from the configured issuer and from nowhere else: a Host header never decides
+// what a link says (host-header poisoning).
+type Site struct {
+	issuer string
+	base   string // path of the issuer, "" at the root
+	origin string
+	secure bool
+}
+
+// NewSite takes a validated issuer: an absolute http(s) URL without query, fragment or trailing slash.
+func NewSite(issuer *url.URL) Site {
+	return Site{
+		issuer: strings.TrimSuffix(issuer.String(), "/"),
+		base:   strings.TrimSuffix(issuer.EscapedPath(), "/"),
+		origin: issuer.Scheme + "://" + issuer.Host,
+		secure: issuer.Scheme == "https",
+	}
+}
+
+// Issuer is the issuer identifier, exactly as it appears in tokens.
+func (s Site) Issuer() string { return s.issuer }
+
+// Origin is scheme://host[:port].
+func (s Site) Origin() string { return s.origin }
+
+// Secure reports whether people reach the site by https; cookies depend on it.
+func (s Site) Secure() bool { return s.secure }
+
+// Path gives the path of a page as a browser must ask for it: "/login" → "/auth/login" for an issuer with a path.
+func (s Site) Path(p string) string { return s.base + p }
+
+// URL gives the absolute URL of a page.
+func (s Site) URL(p string) string { return s.issuer + p }
