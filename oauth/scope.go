@@ -1,0 +1,13 @@
+package oauth
+
+// The scopes OpenID Connect defines (Core §5.4 and §11).
+const (
+	scopeOpenID        = "openid"
+	scopeProfile       = "profile"
+	scopeEmail         = "email"
+	scopeAddress       = "address"
+	scopePhone         = "phone"
+	scopeOfflineAccess = "offline_access"
+)
+
+var standardScopes = []string{scopeOpenID, scopeProfile, scopeEmail, scopeAddress, scopePhone, scopeOfflineAccess}
