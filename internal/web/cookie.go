@@ -20,7 +20,9 @@ func (s Site) SetSessionToken(w http.ResponseWriter, token string, expires time.
 }
 
 // ClearSessionToken removes the session cookie.
-func (s Site) ClearSessionToken(w http.ResponseWriter) { s.setCookie(w, sessionCookie, "", time.Time{}) }
+func (s Site) ClearSessionToken(w http.ResponseWriter) {
+	s.setCookie(w, sessionCookie, "", time.Time{})
+}
 
 // LoginTicket returns the ticket of a login in progress for an interaction ("" for a login without one). Each interaction
 // has a cookie of its own, so that tabs do not disturb each other.
