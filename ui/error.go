@@ -1,0 +1,120 @@
+package ui
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"net/http"
+	"strconv"
+
+	"github.com/gatehouse-id/gatehouse/identity"
+	"github.com/gatehouse-id/gatehouse/internal/cache"
+	"github.com/gatehouse-id/gatehouse/internal/db"
+	"github.com/gatehouse-id/gatehouse/internal/web"
+	"github.com/gatehouse-id/gatehouse/oauth"
+)
+
+// pageError is an error that knows its page.
+type pageError struct {
+	status int
+	key    string // locale key of the explanation; key+".do" says what to do next
+	err    error  // for the log; nil: nothing worth a line
+}
+
+func (e *pageError) Error() string {
+	if e.err == nil {
+		return e.key
+	}
+	return fmt.Sprintf("%s: %v", e.key, e.err)
+}
+
+func (e *pageError) Unwrap() error { return e.err }
+
+var (
+	errUnknownPage = &pageError{status: http.StatusNotFound, key: "error.not_found"}
+	errMalformed   = &pageError{status: http.StatusBadRequest, key: "error.malformed"}
+	// errExpired is an interaction that is over: used, given up or too old.
+	errExpired = &pageError{status: http.StatusBadRequest, key: "error.expired"}
+)
+
+// retryAfter is what a server short of breath asks for, in seconds.
+const retryAfter = 5
+
+type errorContent struct {
+	Heading, Text, Advice string
+	Reference             string
+	ClientName, ClientURI string
+}
+
+// Error writes the page for err. What went wrong goes to the log once and never to the page.
+func (p *Pages) Error(w http.ResponseWriter, r *http.Request, err error) {
+	e := explain(err)
+	var limit *identity.LimitError
+	switch {
+	case errors.As(err, &limit):
+		w.Header().Set("Retry-After", strconv.Itoa(max(1, int(math.Ceil(limit.RetryAfter.Seconds())))))
+	case e.status == http.StatusServiceUnavailable:
+		w.Header().Set("Retry-After", strconv.Itoa(retryAfter))
+	}
+	switch {
+	case e.status >= http.StatusInternalServerError && !errors.Is(err, web.ErrPanic): // a panic is in the log already
+		p.Log.ErrorContext(r.Context(), "page failed", "path", r.URL.Path, "status", e.status, "err", err)
+	case e.err != nil:
+		p.Log.InfoContext(r.Context(), "page refused", "path", r.URL.Path, "status", e.status, "err", err)
+	}
+	p.errorPage(w, r, e.status, errorContent{
+		Heading: p.text(e.key), Text: p.text(e.key + ".text"), Advice: p.text(e.key + ".do"),
+	})
+}
+
+// OAuthError writes the page for a request of an app that cannot be answered by a redirect to it.
+func (p *Pages) OAuthError(w http.ResponseWriter, r *http.Request, e oauth.ErrorPage) {
+	content := errorContent{
+		Heading: p.text("error.app"), Text: p.text("error.app.text"), Advice: p.text("error.app.do"),
+		ClientName: e.ClientName, ClientURI: webURL(e.ClientURI),
+	}
+	if _, known := p.texts[e.Key]; known {
+		content.Text = p.text(e.Key)
+	}
+	switch e.Status {
+	case http.StatusServiceUnavailable, http.StatusInternalServerError:
+		p.Error(w, r, &pageError{status: e.Status, key: explainStatus(e.Status)})
+		return
+	}
+	p.errorPage(w, r, e.Status, content)
+}
+
+func (p *Pages) errorPage(w http.ResponseWriter, r *http.Request, status int, content errorContent) {
+	content.Reference = web.RequestID(r.Context())
+	if err := p.render(w, r, view{Name: "error", Status: status, Title: content.Heading, Content: content}); err != nil {
+		p.Log.ErrorContext(r.Context(), "error page failed", "err", err)
+		http.Error(w, http.StatusText(status), status)
+	}
+}
+
+// explain finds the page for an error.
+func explain(err error) *pageError {
+	var page *pageError
+	var limit *identity.LimitError
+	var large *http.MaxBytesError
+	switch {
+	case errors.As(err, &large):
+		return &pageError{status: http.StatusRequestEntityTooLarge, key: "error.too_large"}
+	case errors.As(err, &page):
+		return page
+	case errors.As(err, &limit):
+		return &pageError{status: http.StatusTooManyRequests, key: "error.limit"}
+	case errors.Is(err, identity.ErrBusy), errors.Is(err, db.ErrUnavailable), errors.Is(err, cache.ErrUnavailable):
+		return &pageError{status: http.StatusServiceUnavailable, key: explainStatus(http.StatusServiceUnavailable), err: err}
+	case errors.Is(err, db.ErrNotFound):
+		return errUnknownPage
+	}
+	return &pageError{status: http.StatusInternalServerError, key: explainStatus(http.StatusInternalServerError), err: err}
+}
+
+func explainStatus(status int) string {
+	if status == http.StatusServiceUnavailable {
+		return "error.unavailable"
+	}
+	return "error.internal"
+}

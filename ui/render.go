@@ -1,0 +1,272 @@
+package ui
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"embed"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"html/template"
+	"io/fs"
+	"mime"
+	"net/http"
+	"net/url"
+	"path"
+	"strconv"
+	"strings"
+
+	"github.com/gatehouse-id/gatehouse/identity"
+)
+
+// language is the only one there is so far; each is a folder of locale/.
+const language = "en"
+
+var (
+	//go:embed templates/*.html
+	templateFiles embed.FS
+	//go:embed assets
+	assetFiles embed.FS
+	//go:embed locale
+	localeFiles embed.FS
+)
+
+// view is one page as it is about to be written.
+type view struct {
+	Name    string // templates/NAME.html
+	Status  int    // 0: 200
+	Title   string // text of the window's title; empty: the text NAME.title
+	Content any    // what the page's template sees as its dot
+	Wide    bool   // room for lists and long forms instead of the narrow card
+	Nav     string // which entry of the account's navigation is current; empty: no navigation
+
+	// The page's exceptions from the Content-Security-Policy.
+	FormOrigin string // where a form's answer may lead besides this site: Chromium applies form-action to redirects
+	ImageURL   string // a client's logo
+
+	Lang, Brand string // filled by render
+}
+
+// render writes a page. It is complete before its first byte goes out, so that a failing template gives an error page.
+func (p *Pages) render(w http.ResponseWriter, r *http.Request, v view) error {
+	t, ok := p.pages[v.Name]
+	if !ok {
+		return fmt.Errorf("no page %q", v.Name)
+	}
+	if v.Status == 0 {
+		v.Status = http.StatusOK
+	}
+	if v.Title == "" {
+		v.Title = p.text(v.Name + ".title")
+	}
+	v.Lang, v.Brand = language, p.Config.Name
+	var b bytes.Buffer
+	b.Grow(8 << 10)
+	if err := t.ExecuteTemplate(&b, "base", v); err != nil {
+		return fmt.Errorf("page %s: %w", v.Name, err)
+	}
+	h := w.Header()
+	h.Set("Content-Type", "text/html; charset=utf-8")
+	h.Set("Content-Length", strconv.Itoa(b.Len()))
+	h.Set("Cache-Control", "no-store") // the back button after signing out shows nothing
+	h.Set("Content-Security-Policy", policy(v))
+	w.WriteHeader(v.Status)
+	if r.Method == http.MethodHead {
+		return nil
+	}
+	_, _ = w.Write(b.Bytes()) // a browser that has gone away is no error of ours
+	return nil
+}
+
+// policy forbids everything a page does not need: scripts altogether (XSS), being framed (clickjacking), sending forms elsewhere.
+func policy(v view) string {
+	form, img := "'self'", "'self' data:"
+	if source := cspSource(v.FormOrigin); source != "" {
+		form += " " + source
+	}
+	if u, err := url.Parse(v.ImageURL); err == nil && v.ImageURL != "" {
+		if source := cspSource(u.Scheme + "://" + u.Host); source != "" {
+			img += " " + source
+		}
+	}
+	return "default-src 'none'; style-src 'self'; img-src " + img + "; form-action " + form + "; frame-ancestors 'none'; base-uri 'none'"
+}
+
+// cspSource gives an origin or a scheme back if it can stand in a policy: nothing in it may end the directive (injection
+// of a directive through a registered URI).
+func cspSource(origin string) string {
+	for _, c := range origin {
+		switch {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', strings.ContainsRune(":/.-+[]", c):
+		default:
+			return ""
+		}
+	}
+	return origin
+}
+
+// text gives the words for a key; args fill its %s and %d.
+func (p *Pages) text(key string, args ...any) string {
+	s, ok := p.texts[key]
+	if !ok {
+		return "[" + key + "]" // a test finds every key before a person does
+	}
+	if len(args) == 0 {
+		return s
+	}
+	return fmt.Sprintf(s, args...)
+}
+
+// functions are what templates may call.
+func (p *Pages) functions() template.FuncMap {
+	return template.FuncMap{
+		"t": p.text,
+		// path "/forgot": the path of a page on this site. path "/login" .ID adds ?i=… if there is an interaction.
+		"path": func(page string, interaction ...string) string {
+			return p.Site.Path(withInteraction(page, interaction...))
+		},
+		// asset "gatehouse.css": the path of an asset, which changes with its content.
+		"asset": func(name string) (string, error) {
+			hashed, ok := p.assets.names[name]
+			if !ok {
+				return "", fmt.Errorf("no asset %q", name)
+			}
+			return p.Site.Path("/assets/" + hashed), nil
+		},
+		// problem .Errors "email": what is wrong with a field, under the field.
+		"problem": func(errs identity.FieldErrors, field string) fieldProblem {
+			return fieldProblem{Field: field, Key: errs[field]}
+		},
+		// invalid .Errors "email": ties the field to its problem and to its hint, if it has one, for screen readers.
+		"invalid": func(errs identity.FieldErrors, field string, hints ...string) template.HTMLAttr {
+			described := hints
+			attr := ""
+			if errs[field] != "" {
+				described = append([]string{field + "-problem"}, hints...)
+				attr = `aria-invalid="true" `
+			}
+			if len(described) > 0 {
+				attr += `aria-describedby="` + strings.Join(described, " ") + `"`
+			}
+			return template.HTMLAttr(attr) //nolint:gosec // field and hints are literals of the templates
+		},
+	}
+}
+
+type fieldProblem struct{ Field, Key string }
+
+// withInteraction adds the id of an interaction to a page's path, if there is one.
+func withInteraction(page string, interaction ...string) string {
+	if len(interaction) == 0 || interaction[0] == "" {
+		return page
+	}
+	separator := "?"
+	if strings.Contains(page, "?") {
+		separator = "&"
+	}
+	return page + separator + "i=" + url.QueryEscape(interaction[0])
+}
+
+// templates holds each page with the base and the shared parts already in it.
+type templates map[string]*template.Template
+
+func parseTemplates(files fs.FS, functions template.FuncMap) (templates, error) {
+	base, err := template.New("base").Funcs(functions).ParseFS(files, "templates/base.html", "templates/_*.html")
+	if err != nil {
+		return nil, err
+	}
+	names, err := fs.Glob(files, "templates/*.html")
+	if err != nil {
+		return nil, err
+	}
+	pages := templates{}
+	for _, file := range names {
+		name := strings.TrimSuffix(path.Base(file), ".html")
+		if name == "base" || strings.HasPrefix(name, "_") {
+			continue
+		}
+		page, err := base.Clone()
+		if err != nil {
+			return nil, err
+		}
+		if pages[name], err = page.ParseFS(files, file); err != nil {
+			return nil, err
+		}
+	}
+	return pages, nil
+}
+
+type texts map[string]string
+
+// loadTexts reads every file of a language; a key stands in one of them.
+func loadTexts(files fs.FS, dir string) (texts, error) {
+	names, err := fs.Glob(files, dir+"/*.json")
+	if err != nil {
+		return nil, err
+	}
+	all := texts{}
+	for _, name := range names {
+		raw, err := fs.ReadFile(files, name)
+		if err != nil {
+			return nil, err
+		}
+		var some texts
+		if err := json.Unmarshal(raw, &some); err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		for key, s := range some {
+			if _, twice := all[key]; twice {
+				return nil, fmt.Errorf("%s: %s stands in another file too", name, key)
+			}
+			all[key] = s
+		}
+	}
+	return all, nil
+}
+
+// assets are served under names that carry a hash of the content, so that browsers may keep them for good.
+type assets struct {
+	names map[string]string // gatehouse.css → gatehouse.1a2b3c4d.css
+	files map[string]asset  // by hashed name
+}
+
+type asset struct {
+	mediaType string
+	content   []byte
+}
+
+func loadAssets(files fs.FS) (assets, error) {
+	a := assets{names: map[string]string{}, files: map[string]asset{}}
+	names, err := fs.Glob(files, "assets/*")
+	if err != nil {
+		return a, err
+	}
+	for _, name := range names {
+		content, err := fs.ReadFile(files, name)
+		if err != nil {
+			return a, err
+		}
+		ext := path.Ext(name)
+		sum := sha256.Sum256(content)
+		hashed := strings.TrimSuffix(path.Base(name), ext) + "." + hex.EncodeToString(sum[:8]) + ext
+		a.names[path.Base(name)] = hashed
+		a.files[hashed] = asset{mime.TypeByExtension(ext), content}
+	}
+	return a, nil
+}
+
+func (p *Pages) asset(w http.ResponseWriter, r *http.Request) error {
+	a, ok := p.assets.files[r.PathValue("file")]
+	if !ok {
+		return errUnknownPage
+	}
+	h := w.Header()
+	h.Set("Content-Type", a.mediaType)
+	h.Set("Content-Length", strconv.Itoa(len(a.content)))
+	h.Set("Cache-Control", "public, max-age=31536000, immutable")
+	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'") // an SVG opened by itself runs nothing
+	if r.Method != http.MethodHead {
+		_, _ = w.Write(a.content)
+	}
+	return nil
+}
