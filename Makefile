@@ -1,0 +1,51 @@
+# One command each. `make help` lists them.
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+TOOL    := go tool -modfile=tools/go.mod
+FUZZTIME ?= 10s
+
+.DEFAULT_GOAL := help
+.PHONY: help run run-full build test check lint format fuzz bench clean go-installed
+
+help: ## show this list
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+
+run: build ## start a server with demo people and a demo app; needs only Go
+	@bin/gatehouse serve --seed --demo
+
+run-full: build ## the same on a private Postgres and Redis, data kept in ./var/full
+	@scripts/services.sh full bin/gatehouse serve --seed --demo
+
+build: go-installed ## build bin/gatehouse
+	@mkdir -p bin
+	@CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/gatehouse ./cmd/gatehouse
+
+test: go-installed ## install what the tests need, then run them all
+	@scripts/install.sh
+	@scripts/npm.sh
+	@scripts/services.sh test go test ./...
+
+check: go-installed ## everything CI runs: format, linters, vulnerabilities, build, tests with -race
+	@scripts/install.sh
+	@scripts/services.sh test scripts/check.sh
+
+lint: go-installed ## only the linters
+	@$(TOOL) golangci-lint run
+
+format: go-installed ## format every Go file
+	@$(TOOL) gofumpt -w $$(git ls-files '*.go')
+
+fuzz: go-installed ## run every fuzz target for FUZZTIME (10s)
+	@scripts/install.sh
+	@scripts/services.sh test scripts/fuzz.sh $(FUZZTIME)
+
+bench: build ## measure speed, memory, start and size on SQLite and on Postgres with Redis
+	@scripts/install.sh
+	@scripts/services.sh bench go run ./bench -binary bin/gatehouse
+
+clean: ## remove what was built; ./var (your data) stays
+	@rm -rf bin e2e/openid-client/node_modules
+
+go-installed:
+	@command -v go >/dev/null || { echo "Go 1.26 or newer is needed (see go.dev/doc/install)" >&2; exit 1; }

@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# Installs what the tests need and this machine lacks: Postgres, Redis, Chromium and Node.js (20 or newer).
+# Without root or sudo it names the packages and fails.
+set -euo pipefail
+
+packages=()
+ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || packages+=(postgresql)
+command -v redis-server >/dev/null || packages+=(redis-server)
+command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || packages+=(chromium)
+command -v node >/dev/null || packages+=(nodejs)
+command -v npm >/dev/null || packages+=(npm)
+command -v cc >/dev/null || packages+=(gcc libc6-dev) # go test -race
+
+if [ ${#packages[@]} -gt 0 ]; then
+	root=()
+	[ "$(id -u)" = 0 ] || root=(sudo)
+	if ! command -v apt-get >/dev/null || { [ ${#root[@]} -gt 0 ] && ! command -v sudo >/dev/null; }; then
+		echo "The tests need these Debian packages or their like on your system: ${packages[*]}" >&2
+		echo "On Debian: apt-get install ${packages[*]} (as root)" >&2
+		exit 1
+	fi
+	echo "Installing: ${packages[*]}"
+	log=$(mktemp)
+	trap 'rm -f "$log"' EXIT
+	if ! { "${root[@]}" apt-get update -q && "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${packages[@]}"; } >"$log" 2>&1; then
+		tail -n 30 "$log" >&2
+		exit 1
+	fi
+fi
+
+if [ "$(node -p 'process.versions.node.split(".")[0]')" -lt 20 ]; then
+	echo "The tests need Node.js 20 or newer; this is $(node --version)" >&2
+	exit 1
+fi

@@ -1,0 +1,152 @@
+#!/usr/bin/env bash
+# Runs a command beside a private Postgres and Redis on free loopback ports, and stops both when it ends,
+# fails or is interrupted.
+#
+#   scripts/services.sh test COMMAND…    throw-away data in a temporary directory, no fsync; the command finds them in
+#                                        GATEHOUSE_TEST_POSTGRES, GATEHOUSE_TEST_REDIS and GATEHOUSE_TEST_CHROMIUM
+#   scripts/services.sh bench COMMAND…   the same with Postgres as durable as it is by default
+#   scripts/services.sh full COMMAND…    data kept in ./var/full (or $GATEHOUSE_FULL_DIR); the command finds them in
+#                                        GATEHOUSE_DATABASE_URL and GATEHOUSE_REDIS_URL
+set -euo pipefail
+
+mode=${1:?test, bench or full}
+shift
+case $mode in test | bench | full) ;; *) echo "services.sh: unknown mode $mode" >&2; exit 2 ;; esac
+
+fail() { echo "services.sh: $*" >&2; exit 1; }
+
+# Debian keeps Postgres's programs out of PATH.
+pgbin=$(find /usr/lib/postgresql/*/bin -maxdepth 0 2>/dev/null | sort -V | tail -n 1 || true)
+[ -x "$pgbin/initdb" ] || pgbin=$(dirname "$(command -v initdb || echo /nowhere/initdb)")
+[ -x "$pgbin/initdb" ] || fail "Postgres is not installed (Debian: apt-get install postgresql)"
+command -v redis-server >/dev/null || fail "Redis is not installed (Debian: apt-get install redis-server)"
+
+# initdb refuses to run as root: then Postgres gets an account of its own.
+as_owner=() owner=""
+if [ "$(id -u)" = 0 ]; then
+	owner=postgres
+	id "$owner" >/dev/null 2>&1 || owner=nobody
+	as_owner=(runuser -u "$owner" --)
+fi
+
+if [ "$mode" = full ]; then
+	dir=${GATEHOUSE_FULL_DIR:-$PWD/var/full}
+	mkdir -p "$dir/postgres" "$dir/redis"
+else
+	dir=$(mktemp -d "${TMPDIR:-/tmp}/gatehouse-$mode.XXXXXX")
+	chmod 755 "$dir"
+	mkdir "$dir/postgres" "$dir/redis"
+fi
+if [ -n "$owner" ]; then
+	chown "$owner" "$dir/postgres"
+	"${as_owner[@]}" test -w "$dir/postgres" ||
+		fail "the account $owner cannot reach $dir: run this as another user than root, or set GATEHOUSE_FULL_DIR to a directory it can reach"
+fi
+chmod 700 "$dir/postgres"
+
+redis_pid="" child=""
+stop() {
+	trap - EXIT INT TERM
+	if [ -n "$child" ] && kill -0 "$child" 2>/dev/null; then
+		kill -TERM -- "-$child" 2>/dev/null || true
+		wait "$child" 2>/dev/null || true
+	fi
+	if [ -f "$dir/postgres/data/postmaster.pid" ]; then
+		local how=fast
+		[ "$mode" = full ] || how=immediate
+		(cd / && "${as_owner[@]}" "$pgbin/pg_ctl" -D "$dir/postgres/data" -m "$how" -w stop >/dev/null 2>&1) || true
+	fi
+	if [ -n "$redis_pid" ]; then
+		kill "$redis_pid" 2>/dev/null || true
+		wait "$redis_pid" 2>/dev/null || true
+	fi
+	[ "$mode" = full ] || rm -rf "$dir"
+}
+trap stop EXIT
+
+# free_port prints a port nobody listens on, below the range from which the kernel hands out ports by itself.
+free_port() {
+	local port
+	for _ in $(seq 100); do
+		port=$((20000 + RANDOM % 10000))
+		if ! (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
+			echo "$port"
+			return
+		fi
+	done
+	fail "found no free port"
+}
+
+start_postgres() {
+	local options="-c listen_addresses=127.0.0.1 -k '' -c max_connections=400 -c log_min_messages=fatal"
+	[ "$mode" = test ] && options+=" -c fsync=off -c synchronous_commit=off -c full_page_writes=off"
+	if [ ! -f "$dir/postgres/data/PG_VERSION" ]; then
+		(cd / && "${as_owner[@]}" "$pgbin/initdb" -D "$dir/postgres/data" -A trust -U postgres -E UTF8 --locale=C >"$dir/postgres.init" 2>&1) ||
+			{ cat "$dir/postgres.init" >&2; fail "initdb failed"; }
+	elif [ -f "$dir/postgres/data/postmaster.pid" ] && (cd / && "${as_owner[@]}" "$pgbin/pg_ctl" -D "$dir/postgres/data" status >/dev/null 2>&1); then
+		fail "the Postgres in $dir runs already: stop the other 'make run-full' first"
+	fi
+	for _ in 1 2 3; do
+		pg_port=$(free_port)
+		if (cd / && "${as_owner[@]}" "$pgbin/pg_ctl" -D "$dir/postgres/data" -o "-p $pg_port $options" -l "$dir/postgres/log" -w start >/dev/null 2>&1); then
+			return
+		fi
+	done
+	tail -n 20 "$dir/postgres/log" >&2 || true
+	fail "Postgres did not start"
+}
+
+start_redis() {
+	local keep=(--save "" --appendonly no)
+	[ "$mode" = full ] && keep=(--save "" --appendonly yes)
+	for _ in 1 2 3; do
+		redis_port=$(free_port)
+		# A session of its own: Ctrl-C stops the command first, and Redis only after it has drained.
+		setsid redis-server --port "$redis_port" --bind 127.0.0.1 --dir "$dir/redis" --loglevel warning "${keep[@]}" >"$dir/redis.log" 2>&1 &
+		redis_pid=$!
+		for _ in $(seq 100); do
+			kill -0 "$redis_pid" 2>/dev/null || break
+			if (exec 3<>"/dev/tcp/127.0.0.1/$redis_port") 2>/dev/null; then
+				return
+			fi
+			sleep 0.05
+		done
+		kill "$redis_pid" 2>/dev/null || true
+		redis_pid=""
+	done
+	cat "$dir/redis.log" >&2 || true
+	fail "Redis did not start"
+}
+
+# The first ask for a port is answered before the second listens, so Postgres is up when Redis looks for one.
+start_postgres
+start_redis
+postgres="postgres://postgres@127.0.0.1:$pg_port/postgres?sslmode=disable"
+redis="redis://127.0.0.1:$redis_port/0"
+if [ "$mode" = full ]; then
+	export GATEHOUSE_DATABASE_URL=$postgres GATEHOUSE_REDIS_URL=$redis
+	echo "Postgres: $postgres"
+	echo "Redis:    $redis"
+	echo "Data:     $dir"
+else
+	export GATEHOUSE_TEST_POSTGRES=$postgres GATEHOUSE_TEST_REDIS=$redis
+	GATEHOUSE_TEST_CHROMIUM=${GATEHOUSE_TEST_CHROMIUM:-$(command -v chromium || command -v chromium-browser || command -v google-chrome || true)}
+	export GATEHOUSE_TEST_CHROMIUM
+fi
+
+# The command gets a process group of its own, so that a signal to this script is passed on to everything it started
+# and the services outlive it.
+set -m
+"$@" &
+child=$!
+set +m
+trap 'kill -INT -- "-$child" 2>/dev/null || true' INT
+trap 'kill -TERM -- "-$child" 2>/dev/null || true' TERM
+code=0
+while :; do
+	code=0
+	wait "$child" || code=$?
+	kill -0 "$child" 2>/dev/null || break
+done
+child=""
+exit "$code"
