@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	"net/http"
 	"sync"
+	texttemplate "text/template"
 	"time"
 
 	"github.com/gatehouse-id/gatehouse/identity"
@@ -47,6 +48,7 @@ type Config struct {
 type Pages struct {
 	Config
 	pages  templates
+	letter *texttemplate.Template
 	texts  texts
 	assets assets
 	cross  *http.CrossOriginProtection
@@ -83,6 +85,9 @@ func New(c Config) (*Pages, error) {
 		return nil, err
 	}
 	if p.pages, err = parseTemplates(templateFiles, p.functions()); err != nil {
+		return nil, err
+	}
+	if p.letter, err = texttemplate.ParseFS(mailFiles, "templates/mail/letter.txt"); err != nil {
 		return nil, err
 	}
 	return p, nil

@@ -1,0 +1,51 @@
+package ui
+
+import "strings"
+
+// device says in plain words which browser on which system a User-Agent header speaks of, for people who look for a
+// stranger among their sessions. Only words from the lists below come out, whatever the header holds; "" means unknown.
+// The header is a claim of the client and decides nothing.
+func device(userAgent string) (browser, system string) {
+	return firstMark(userAgent, browsers), firstMark(userAgent, systems)
+}
+
+type mark struct{ token, name string }
+
+// Order matters: most browsers also name those they descend from.
+var browsers = []mark{
+	{"Edg/", "Edge"}, {"EdgA/", "Edge"}, {"EdgiOS/", "Edge"},
+	{"OPR/", "Opera"}, {"OPT/", "Opera"},
+	{"SamsungBrowser/", "Samsung Internet"}, {"Vivaldi/", "Vivaldi"}, {"YaBrowser/", "Yandex Browser"},
+	{"DuckDuckGo/", "DuckDuckGo"}, {"Ddg/", "DuckDuckGo"},
+	{"Firefox/", "Firefox"}, {"FxiOS/", "Firefox"},
+	{"CriOS/", "Chrome"}, {"HeadlessChrome/", "Chrome"}, {"Chrome/", "Chrome"}, {"Chromium/", "Chromium"},
+	{"Safari/", "Safari"}, {"curl/", "curl"},
+}
+
+var systems = []mark{
+	{"iPhone", "iPhone"}, {"iPad", "iPad"}, {"Android", "Android"}, {"CrOS", "ChromeOS"},
+	{"Windows", "Windows"}, {"Macintosh", "macOS"}, {"FreeBSD", "FreeBSD"}, {"OpenBSD", "OpenBSD"}, {"Linux", "Linux"},
+}
+
+func firstMark(s string, marks []mark) string {
+	for _, m := range marks {
+		if strings.Contains(s, m.token) {
+			return m.name
+		}
+	}
+	return ""
+}
+
+// deviceWords is device as one phrase.
+func (p *Pages) deviceWords(userAgent string) string {
+	browser, system := device(userAgent)
+	switch {
+	case browser != "" && system != "":
+		return p.text("device.both", browser, system)
+	case browser != "":
+		return browser
+	case system != "":
+		return p.text("device.system", system)
+	}
+	return p.text("device.unknown")
+}

@@ -1,0 +1,109 @@
+package ui
+
+import (
+	"context"
+	"embed"
+	"net/http"
+	"strings"
+
+	"github.com/gatehouse-id/gatehouse/identity"
+	"github.com/gatehouse-id/gatehouse/internal/mail"
+	"github.com/gatehouse-id/gatehouse/internal/web"
+)
+
+//go:embed templates/mail/letter.txt
+var mailFiles embed.FS
+
+// letter is one mail before its words are put together. Its texts are "mail.NAME.subject", ".text" and ".after".
+//
+// No letter repeats what somebody typed, names above all: whoever signs up with another person's address would otherwise
+// write to them under our name (phishing by content injection). Addresses are the exception, where the letter is about one.
+type letter struct {
+	name string
+	link string   // the page to open
+	act  []string // what was done, when and where, and what to do if it was a stranger
+}
+
+// mailVerify asks the holder of an address to confirm it.
+func (p *Pages) mailVerify(ctx context.Context, to, link string) error {
+	return p.post(ctx, to, letter{name: "verify", link: link})
+}
+
+// mailReset brings the link for a forgotten password.
+func (p *Pages) mailReset(ctx context.Context, to, link string) error {
+	return p.post(ctx, to, letter{name: "reset", link: link})
+}
+
+// mailAccountExists answers whoever wants to use an address that has an account: only its holder learns that.
+func (p *Pages) mailAccountExists(ctx context.Context, to string) error {
+	return p.post(ctx, to, letter{name: "account_exists", link: p.Site.URL("/login")})
+}
+
+// mailNewAddress asks the holder of a new address to confirm that it takes the place of the old one.
+func (p *Pages) mailNewAddress(ctx context.Context, to, link string) error {
+	return p.post(ctx, to, letter{name: "new_address", link: link})
+}
+
+// mailAddressChanged tells the old address, so that a thief cannot move an account away unseen.
+func (p *Pages) mailAddressChanged(ctx context.Context, old string, u identity.User, dev identity.Device) error {
+	// No link to a new password: it would go to the new address.
+	return p.post(ctx, old, letter{name: "address_changed", act: []string{p.act(u, dev)}})
+}
+
+// mailPasswordChanged tells a person that there is a new password.
+func (p *Pages) mailPasswordChanged(ctx context.Context, u identity.User, dev identity.Device) error {
+	return p.notice(ctx, "password_changed", u, dev)
+}
+
+// mailTwoStepOn tells a person that signing in now takes a code.
+func (p *Pages) mailTwoStepOn(ctx context.Context, u identity.User, dev identity.Device) error {
+	return p.notice(ctx, "two_step_on", u, dev)
+}
+
+// mailTwoStepOff tells a person that the password alone is enough again.
+func (p *Pages) mailTwoStepOff(ctx context.Context, u identity.User, dev identity.Device) error {
+	return p.notice(ctx, "two_step_off", u, dev)
+}
+
+// mailNewCodes tells a person that the old recovery codes are void.
+func (p *Pages) mailNewCodes(ctx context.Context, u identity.User, dev identity.Device) error {
+	return p.notice(ctx, "new_codes", u, dev)
+}
+
+// notice tells of a change to an account, so that its owner can judge whose it was.
+func (p *Pages) notice(ctx context.Context, name string, u identity.User, dev identity.Device) error {
+	return p.post(ctx, u.Email, letter{name: name, act: []string{p.act(u, dev), p.text("mail.not_you")}, link: p.Site.URL("/forgot")})
+}
+
+// act says when a change was made, with what and from where.
+func (p *Pages) act(u identity.User, dev identity.Device) string {
+	place := p.text("mail.place.unknown")
+	if dev.Address.IsValid() {
+		place = dev.Address.String()
+	}
+	return p.text("mail.act", p.moment(p.Now(), u.Profile.Zoneinfo), p.deviceWords(dev.UserAgent), place)
+}
+
+// post puts the words together and hands the letter over. Mail is a Queue in production, so that this takes no time.
+func (p *Pages) post(ctx context.Context, to string, l letter) error {
+	content := struct {
+		Greeting          string
+		Paragraphs, After []string
+		Link, Brand, Home string
+	}{
+		Greeting: p.text("mail.greeting"), Link: l.link, Brand: p.Config.Name, Home: p.Site.URL("/account"),
+		Paragraphs: []string{p.text("mail." + l.name + ".text")},
+		After:      []string{p.text("mail." + l.name + ".after")},
+	}
+	content.Paragraphs = append(content.Paragraphs, l.act...)
+	var text strings.Builder
+	if err := p.letter.Execute(&text, content); err != nil {
+		return err
+	}
+	return p.Mail.Send(ctx, mail.Message{To: to, Subject: p.text("mail."+l.name+".subject", p.Config.Name), Text: text.String()})
+}
+
+// deviceOf says where a request comes from.
+func deviceOf(r *http.Request) identity.Device {
+	return identity.Device{UserAgent: r.UserAgent(), Address: web.Address(r.Context())}
+}
