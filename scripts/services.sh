@@ -148,5 +148,6 @@ while :; do
 	wait "$child" || code=$?
 	kill -0 "$child" 2>/dev/null || break
 done
+kill -TERM -- "-$child" 2>/dev/null || true # whatever the command left behind
 child=""
 exit "$code"
