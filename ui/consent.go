@@ -1,0 +1,88 @@
+package ui
+
+import (
+	"net/http"
+	"slices"
+
+	"github.com/gatehouse-id/gatehouse/identity"
+)
+
+type consentPage struct {
+	ID     string
+	App    *app
+	Email  string
+	Person string // user id the page is shown to
+	More   bool   // the app has some of it already and asks for more
+	Scopes []scopeLine
+	Other  []scopeLine // scopes without words of their own
+}
+
+// scopeLine is one thing the app asks for.
+type scopeLine struct {
+	Name string
+	Key  string // locale key of the words, "" if there are none
+	New  bool
+}
+
+type consentForm struct {
+	Allow  bool
+	Person string
+}
+
+func readConsent(r *http.Request) (consentForm, error) {
+	f, err := readForm(r)
+	if err != nil {
+		return consentForm{}, err
+	}
+	switch f.value("decision") {
+	case "allow":
+		return consentForm{Allow: true, Person: f.value("person")}, nil
+	case "deny":
+		return consentForm{Person: f.value("person")}, nil
+	}
+	return consentForm{}, errMalformed // an answer is never guessed
+}
+
+func (p *Pages) consentPage(w http.ResponseWriter, r *http.Request) error {
+	v, _, u, ok, err := p.interactive(w, r)
+	if !ok {
+		return err
+	}
+	return p.showConsent(w, r, v, u)
+}
+
+func (p *Pages) showConsent(w http.ResponseWriter, r *http.Request, v visit, u identity.User) error {
+	in := v.Interaction
+	content := consentPage{ID: v.ID, App: v.app(), Email: u.Email, Person: u.ID, More: len(in.NewScopes) > 0 && len(in.NewScopes) < len(in.Scopes)}
+	for _, scope := range in.Scopes {
+		line := scopeLine{Name: scope, Key: "scope." + scope, New: content.More && slices.Contains(in.NewScopes, scope)}
+		if _, ok := p.texts[line.Key]; ok {
+			content.Scopes = append(content.Scopes, line)
+			continue
+		}
+		line.Key = ""
+		content.Other = append(content.Other, line)
+	}
+	return p.show(w, r, v, view{Name: "consent", Title: p.text("consent.title", content.App.Name), Content: content})
+}
+
+func (p *Pages) consent(w http.ResponseWriter, r *http.Request) error {
+	f, err := readConsent(r)
+	if err != nil {
+		return err
+	}
+	v, s, u, ok, err := p.interactive(w, r)
+	if !ok {
+		return err
+	}
+	if f.Person != s.UserID { // another tab signed somebody else in: they have not seen this page yet
+		return p.showConsent(w, r, v, u)
+	}
+	if !f.Allow {
+		return expired(p.OAuth.Deny(w, r, v.ID))
+	}
+	if err := p.OAuth.Approve(r.Context(), v.ID, s); err != nil {
+		return expired(err)
+	}
+	return p.onward(w, r, v, s)
+}

@@ -1,0 +1,144 @@
+package ui
+
+import (
+	"errors"
+	"net/http"
+
+	"github.com/gatehouse-id/gatehouse/identity"
+	"github.com/gatehouse-id/gatehouse/internal/web"
+)
+
+// The reason in an interaction for which a signed-in person signs in once more with a second factor.
+const reasonMFA = "mfa"
+
+// notices are what the page before may have the login page say; the query names one of them and brings no text.
+var notices = map[string]notice{
+	"timeout":  {Key: "login.notice.timeout"},
+	"tries":    {Key: "login.notice.tries"},
+	"reset":    {Key: "login.notice.reset", Good: true},
+	"verified": {Key: "login.notice.verified", Good: true},
+}
+
+type notice struct {
+	Key  string
+	Good bool
+}
+
+type loginPage struct {
+	ID       string
+	App      *app
+	Email    string
+	Again    bool // the signed-in person is asked to prove it once more
+	TwoStep  bool // … because the app wants the second factor
+	Register bool
+	Notice   notice
+	Errors   identity.FieldErrors
+}
+
+type loginForm struct{ Email, Password string }
+
+func readLogin(r *http.Request) (loginForm, error) {
+	f, err := readForm(r)
+	return loginForm{Email: f.trimmed("email"), Password: f.value("password")}, err
+}
+
+func (f loginForm) validate() identity.FieldErrors {
+	errs := identity.FieldErrors{}
+	if f.Email == "" {
+		errs["email"] = identity.KeyRequired
+	}
+	if f.Password == "" {
+		errs["password"] = identity.KeyRequired
+	}
+	return errs
+}
+
+func (p *Pages) loginPage(w http.ResponseWriter, r *http.Request) error {
+	v, err := p.visit(r)
+	if err != nil {
+		return err
+	}
+	s, signedIn, err := p.session(r)
+	if err != nil {
+		return err
+	}
+	if signedIn && v.Interaction.Reason == "" {
+		return p.onward(w, r, v, s)
+	}
+	content, err := p.loginContent(r, v, s, signedIn)
+	if err != nil {
+		return err
+	}
+	if content.Email == "" {
+		content.Email = v.Interaction.LoginHint
+		if known, err := p.recall(r.Context(), v.Query.value("p")); err != nil {
+			return err
+		} else if known != "" {
+			content.Email = known
+		}
+	}
+	content.Notice = notices[v.Query.value("n")]
+	return p.show(w, r, v, view{Name: "login", Content: content})
+}
+
+func (p *Pages) loginContent(r *http.Request, v visit, s identity.Session, signedIn bool) (loginPage, error) {
+	content := loginPage{ID: v.ID, App: v.app(), Register: p.Registration}
+	if !signedIn {
+		return content, nil
+	}
+	u, err := p.People.User(r.Context(), s.UserID)
+	if err != nil {
+		return content, err
+	}
+	content.Again, content.TwoStep, content.Email = true, v.Interaction.Reason == reasonMFA, u.Email
+	return content, nil
+}
+
+func (p *Pages) login(w http.ResponseWriter, r *http.Request) error {
+	v, err := p.visit(r)
+	if err != nil {
+		return err
+	}
+	f, err := readLogin(r)
+	if err != nil {
+		return err
+	}
+	errs := f.validate()
+	var u identity.User
+	if len(errs) == 0 {
+		u, err = p.People.CheckPassword(r.Context(), f.Email, f.Password, web.Address(r.Context()))
+		if errors.Is(err, identity.ErrCredentials) {
+			errs[""] = "login.wrong"
+		} else if err != nil {
+			return err
+		}
+	}
+	if len(errs) > 0 {
+		s, signedIn, err := p.session(r)
+		if err != nil {
+			return err
+		}
+		content, err := p.loginContent(r, v, s, signedIn && v.Interaction.Reason != "")
+		if err != nil {
+			return err
+		}
+		content.Errors = errs
+		if !content.Again {
+			content.Email = f.Email
+		}
+		return p.show(w, r, v, view{Name: "login", Status: http.StatusUnprocessableEntity, Content: content})
+	}
+	if !u.HasTOTP {
+		return p.enter(w, r, v, u.ID, []string{identity.AMRPassword})
+	}
+	// The password alone opens nothing: no session exists until the second factor is proven too, so there is none to
+	// be had by skipping its page.
+	ticket, expires, err := p.People.BeginLogin(r.Context(), identity.Login{
+		UserID: u.ID, AMR: []string{identity.AMRPassword}, StartedAt: p.Now(), Interaction: v.ID,
+	})
+	if err != nil {
+		return err
+	}
+	p.Site.SetLoginTicket(w, v.ID, ticket, expires)
+	return p.redirect(w, r, withInteraction("/login/code", v.ID))
+}

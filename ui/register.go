@@ -1,0 +1,106 @@
+package ui
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/gatehouse-id/gatehouse/identity"
+)
+
+// registrationsPerHour bounds new accounts from one network; each costs a password hash and a mail.
+const registrationsPerHour = 30
+
+type registerPage struct {
+	ID          string
+	App         *app
+	Name, Email string
+	Strength    *strength
+	Errors      identity.FieldErrors
+}
+
+type registerForm struct{ Name, Email, Password string }
+
+func readRegister(r *http.Request) (registerForm, error) {
+	f, err := readForm(r)
+	return registerForm{Name: f.trimmed("name"), Email: f.trimmed("email"), Password: f.value("password")}, err
+}
+
+func (p *Pages) registerPage(w http.ResponseWriter, r *http.Request) error {
+	v, err := p.visit(r)
+	if err != nil {
+		return err
+	}
+	if !p.Registration {
+		return errUnknownPage
+	}
+	s, signedIn, err := p.session(r)
+	if err != nil {
+		return err
+	}
+	if signedIn && v.Interaction.Reason == "" {
+		return p.onward(w, r, v, s)
+	}
+	return p.show(w, r, v, view{Name: "register", Content: registerPage{ID: v.ID, App: v.app(), Email: v.Interaction.LoginHint}})
+}
+
+// register creates the account, or tells the owner of an existing one by mail; the page is the same. Nobody is signed in
+// here: a session at this point would tell the two apart (account enumeration).
+func (p *Pages) register(w http.ResponseWriter, r *http.Request) error {
+	ctx := r.Context()
+	v, err := p.visit(r)
+	if err != nil {
+		return err
+	}
+	if !p.Registration {
+		return errUnknownPage
+	}
+	f, err := readRegister(r)
+	if err != nil {
+		return err
+	}
+	if err := p.limit(ctx, "register", registrationsPerHour, time.Hour); err != nil {
+		return err
+	}
+	u, err := p.People.Create(ctx, identity.NewUser{Email: f.Email, Password: f.Password, Profile: identity.Profile{Name: f.Name}})
+	var errs identity.FieldErrors
+	switch {
+	case errors.As(err, &errs):
+		return p.show(w, r, v, view{Name: "register", Status: http.StatusUnprocessableEntity, Content: registerPage{
+			ID: v.ID, App: v.app(), Name: f.Name, Email: f.Email, Errors: errs, Strength: measure(f.Password, f.Name, f.Email),
+		}})
+	case errors.Is(err, identity.ErrEmailTaken):
+		err = p.mailOnce(ctx, f.Email, func(ctx context.Context) error { return p.mailAccountExists(ctx, f.Email) })
+	case err == nil:
+		err = p.mailOnce(ctx, u.Email, func(ctx context.Context) error { return p.sendVerification(ctx, u, v.ID) })
+	}
+	if err != nil {
+		return err
+	}
+	handle, err := p.remember(ctx, f.Email)
+	if err != nil {
+		return err
+	}
+	p.markBrowser(w, v)
+	return p.redirect(w, r, withInteraction("/verify?p="+handle, v.ID))
+}
+
+// mailOnce sends a mail behind the answer, unless the mailbox had its share.
+func (p *Pages) mailOnce(ctx context.Context, email string, send func(ctx context.Context) error) error {
+	may, err := p.mayMail(ctx, email)
+	if err != nil || !may {
+		return err
+	}
+	return p.later(ctx, send)
+}
+
+// sendVerification mails a link that proves the address. The link carries the interaction, so that it can go on.
+func (p *Pages) sendVerification(ctx context.Context, u identity.User, interaction string) error {
+	token, err := p.People.NewLink(ctx, u.ID, identity.Verify, u.Email)
+	if err != nil {
+		return err
+	}
+	return p.mailVerify(ctx, u.Email, p.Site.URL(withInteraction("/verify/link?t="+url.QueryEscape(token), interaction)))
+}

@@ -1,0 +1,89 @@
+package ui
+
+import (
+	"net/http"
+
+	"github.com/gatehouse-id/gatehouse/identity"
+)
+
+type selectPage struct {
+	ID          string
+	App         *app
+	Name, Email string
+}
+
+// Answers of the account page.
+const (
+	chooseThis  = "this"
+	chooseOther = "other"
+)
+
+func readChoice(r *http.Request) (string, error) {
+	f, err := readForm(r)
+	if err != nil {
+		return "", err
+	}
+	switch choice := f.value("choice"); choice {
+	case chooseThis, chooseOther:
+		return choice, nil
+	}
+	return "", errMalformed
+}
+
+func (p *Pages) selectPage(w http.ResponseWriter, r *http.Request) error {
+	v, _, u, ok, err := p.interactive(w, r)
+	if !ok {
+		return err
+	}
+	return p.show(w, r, v, view{Name: "select", Content: selectPage{ID: v.ID, App: v.app(), Name: u.Profile.Name, Email: u.Email}})
+}
+
+// selectAccount goes on as the signed-in person, or signs them out here to make room for another.
+func (p *Pages) selectAccount(w http.ResponseWriter, r *http.Request) error {
+	v, err := p.visit(r)
+	if err != nil {
+		return err
+	}
+	choice, err := readChoice(r)
+	if err != nil {
+		return err
+	}
+	s, signedIn, err := p.session(r)
+	if err != nil {
+		return err
+	}
+	switch {
+	case signedIn && choice == chooseOther:
+		if err := p.leave(w, r, s); err != nil {
+			return err
+		}
+	case signedIn:
+		if v.ID != "" {
+			if err := p.OAuth.SelectAccount(r.Context(), v.ID, s); err != nil {
+				return expired(err)
+			}
+		}
+		return p.onward(w, r, v, s)
+	}
+	return p.redirect(w, r, withInteraction("/login", v.ID))
+}
+
+// interactive gives what a page needs that asks a signed-in person about an app's request; ok = false after it has sent
+// anybody else where they belong.
+func (p *Pages) interactive(w http.ResponseWriter, r *http.Request) (v visit, s identity.Session, u identity.User, ok bool, err error) {
+	if v, err = p.visit(r); err != nil {
+		return v, s, u, false, err
+	}
+	if v.ID == "" {
+		return v, s, u, false, p.redirect(w, r, "/account")
+	}
+	s, signedIn, err := p.session(r)
+	if err != nil {
+		return v, s, u, false, err
+	}
+	if !signedIn {
+		return v, s, u, false, p.redirect(w, r, withInteraction("/login", v.ID))
+	}
+	u, err = p.People.User(r.Context(), s.UserID)
+	return v, s, u, err == nil, err
+}

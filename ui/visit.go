@@ -1,0 +1,203 @@
+package ui
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/gatehouse-id/gatehouse/identity"
+	"github.com/gatehouse-id/gatehouse/internal/db"
+	"github.com/gatehouse-id/gatehouse/internal/web"
+	"github.com/gatehouse-id/gatehouse/oauth"
+)
+
+// visit is what brings a person to a sign-in page: the query, and the interaction in it if an app sent them.
+type visit struct {
+	ID          string // of the interaction; empty without one
+	Interaction oauth.Interaction
+	Query       form
+}
+
+// visit reads the query. An interaction that is over is errExpired.
+func (p *Pages) visit(r *http.Request) (visit, error) {
+	q, err := readQuery(r)
+	if err != nil {
+		return visit{}, err
+	}
+	v := visit{ID: q.value("i"), Query: q}
+	if v.ID == "" {
+		return v, nil
+	}
+	v.Interaction, err = p.OAuth.Interaction(r.Context(), v.ID)
+	if errors.Is(err, db.ErrNotFound) {
+		return visit{}, errExpired
+	}
+	return v, err
+}
+
+// show renders a page of a visit. Every form of it may end, through redirects, at the app, so the policy lets it.
+func (p *Pages) show(w http.ResponseWriter, r *http.Request, v visit, page view) error {
+	page.FormOrigin = v.Interaction.RedirectOrigin
+	if a := v.app(); a != nil {
+		page.ImageURL = a.Logo
+	}
+	return p.render(w, r, page)
+}
+
+// app is what a page says about the app that asks. All of it is the app's own text: templates escape it, webURL holds its links.
+type app struct {
+	Name                         string
+	Owner                        string
+	Site                         string // host of its website
+	Logo, SiteURL, Policy, Terms string
+}
+
+// app describes the app of the interaction, nil without one.
+func (v visit) app() *app {
+	if v.ID == "" {
+		return nil
+	}
+	c := v.Interaction.Client
+	a := &app{Name: c.Name, Owner: c.Owner, Logo: webURL(c.LogoURI), SiteURL: webURL(c.ClientURI), Policy: webURL(c.PolicyURI), Terms: webURL(c.TOSURI)}
+	if a.Name == "" {
+		a.Name = c.ID
+	}
+	if u, err := url.Parse(a.SiteURL); err == nil {
+		a.Site = u.Host
+	}
+	return a
+}
+
+// onward goes where a signed-in person is headed: back to the app's request, or into the account.
+func (p *Pages) onward(w http.ResponseWriter, r *http.Request, v visit, s identity.Session) error {
+	switch {
+	case v.ID != "":
+		w.Header().Set("Cache-Control", "no-store")
+		http.Redirect(w, r, p.OAuth.ResumePath(v.ID), http.StatusSeeOther)
+		return nil
+	case s.MustChangePassword:
+		return p.redirect(w, r, "/password/new")
+	case p.RequireVerifiedEmail && !s.EmailVerified:
+		return p.redirect(w, r, "/verify")
+	}
+	return p.redirect(w, r, "/account")
+}
+
+// enter signs a person in who has proven everything they must, and goes onward. The session token always changes (session
+// fixation); the session goes on under its id if it was the same person's, and ends if it was another's.
+func (p *Pages) enter(w http.ResponseWriter, r *http.Request, v visit, userID string, amr []string) error {
+	ctx := r.Context()
+	token, s, err := p.People.StartSession(ctx, userID, amr, deviceOf(r), p.Site.SessionToken(r))
+	if errors.Is(err, identity.ErrNotFound) { // disabled or erased in this very moment
+		return p.redirect(w, r, withInteraction("/login?n=timeout", v.ID))
+	}
+	if err != nil {
+		return err
+	}
+	p.Site.SetSessionToken(w, token, s.ExpiresAt)
+	p.Site.ClearLoginTicket(w, v.ID)
+	if slices.Contains(v.Interaction.Prompt, "select_account") { // signing in by name is a choice of account
+		if err := p.OAuth.SelectAccount(ctx, v.ID, s); err != nil {
+			return expired(err)
+		}
+	}
+	return p.onward(w, r, v, s)
+}
+
+// leave ends the session of this browser.
+func (p *Pages) leave(w http.ResponseWriter, r *http.Request, s identity.Session) error {
+	if err := p.People.EndSession(r.Context(), s.UserID, s.ID); err != nil && !errors.Is(err, identity.ErrNotFound) {
+		return err
+	}
+	p.Site.ClearSessionToken(w)
+	return nil
+}
+
+// expired turns "no such interaction" into its page.
+func expired(err error) error {
+	if errors.Is(err, db.ErrNotFound) {
+		return errExpired
+	}
+	return err
+}
+
+// began is the value of a login cookie that marks a browser in which an interaction went off to the mailbox. It is no ticket.
+const began = "began"
+
+// markBrowser lets a link from a mail go on with the interaction if it is opened in the browser where that began; in
+// another one the app would not recognise the person.
+func (p *Pages) markBrowser(w http.ResponseWriter, v visit) {
+	if v.ID != "" {
+		p.Site.SetLoginTicket(w, v.ID, began, p.Now().Add(time.Hour))
+	}
+}
+
+// resumable gives the interaction named in a mail's link if it is alive and began in this browser, else "".
+func (p *Pages) resumable(r *http.Request, id string) string {
+	if id == "" || p.Site.LoginTicket(r, id) == "" {
+		return ""
+	}
+	if _, err := p.OAuth.Interaction(r.Context(), id); err != nil {
+		return ""
+	}
+	return id
+}
+
+// addressLife is how long an e-mail address is kept for the pages that follow.
+const addressLife = 24 * time.Hour
+
+// remember keeps an e-mail address for the next pages, so that it never stands in a URL.
+func (p *Pages) remember(ctx context.Context, email string) (handle string, err error) {
+	handle = rand.Text()
+	return handle, p.Cache.Put(ctx, "ui:address:"+handle, []byte(email), addressLife)
+}
+
+// recall gives the address of a handle, or "".
+func (p *Pages) recall(ctx context.Context, handle string) (string, error) {
+	if handle == "" || len(handle) > 64 {
+		return "", nil
+	}
+	email, _, err := p.Cache.Get(ctx, "ui:address:"+handle)
+	return string(email), err
+}
+
+// limit spends one of n per window for the client's address, or gives a *identity.LimitError.
+func (p *Pages) limit(ctx context.Context, what string, n int, window time.Duration) error {
+	wait, err := p.Cache.Allow(ctx, "ui:"+what+":"+network(web.Address(ctx)), n, window)
+	if err != nil {
+		return err
+	}
+	if wait > 0 {
+		return &identity.LimitError{RetryAfter: wait}
+	}
+	return nil
+}
+
+// mailsPerHour bounds what strangers can send into one mailbox (mail bombing).
+const mailsPerHour = 5
+
+// mayMail reports whether one more mail may go to an address. Beyond the limit pages look as if it had gone, since whether
+// there is anybody to write to is not for strangers to know.
+func (p *Pages) mayMail(ctx context.Context, email string) (bool, error) {
+	sum := sha256.Sum256([]byte(strings.ToLower(email)))
+	wait, err := p.Cache.Allow(ctx, "ui:mail:"+hex.EncodeToString(sum[:16]), mailsPerHour, time.Hour)
+	return wait == 0, err
+}
+
+// network names what one stranger usually commands: an IPv4 address or an IPv6 /64.
+func network(a netip.Addr) string {
+	if a = a.Unmap(); a.Is6() {
+		if prefix, err := a.Prefix(64); err == nil {
+			return prefix.String()
+		}
+	}
+	return a.String()
+}
