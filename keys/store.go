@@ -114,7 +114,7 @@ func (r *Ring) Reload(ctx context.Context) error {
 			k.GoneAt = end
 		}
 		list = append(list, k)
-		if old := known[k.KID]; old != nil && (old.sign != nil) == (sealed != nil) {
+		if old := known[k.KID]; old != nil && old.Alg == k.Alg && (old.sign != nil) == (sealed != nil) {
 			k.material = old.material
 			return nil
 		}

@@ -75,8 +75,14 @@ func open(t testing.TB, dsn string) *db.DB {
 		t.Fatalf("open: %v", err)
 	}
 	t.Cleanup(func() { _ = d.Close() })
+	Migrate(t, d)
+	return d
+}
+
+// Migrate brings a database that the test opened itself up to date.
+func Migrate(t testing.TB, d *db.DB) {
+	t.Helper()
 	if _, err := migrations.Apply(t.Context(), d.Engine(), d.SQL()); err != nil {
 		t.Fatalf("migrate: %v", err)
 	}
-	return d
 }
