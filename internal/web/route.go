@@ -2,6 +2,7 @@ package web
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 )
 
@@ -12,19 +13,40 @@ type Route struct {
 }
 
 // Mount registers routes under the issuer's path. What a handler returns, and a panic, goes to onError, the one place
-// that writes errors for this audience. A well-known path moves to the root with the issuer's path behind it as well
-// (RFC 8414 §3.1), because clients differ in where they look.
+// that writes errors for this audience. A known path with another method answers 405, also beside a catch-all. A
+// well-known path moves to the root with the issuer's path behind it as well (RFC 8414 §3.1), because clients
+// differ in where they look.
 func Mount(mux *http.ServeMux, site Site, routes []Route, onError func(w http.ResponseWriter, r *http.Request, err error)) {
+	methods := map[string][]string{} // of each path; an empty one stands for all
+	mount := func(method, path string, h http.HandlerFunc) {
+		mux.HandleFunc(strings.TrimLeft(method+" "+path, " "), h)
+		methods[path] = append(methods[path], method)
+		if method == http.MethodGet {
+			methods[path] = append(methods[path], http.MethodHead)
+		}
+	}
 	for _, route := range routes {
 		method, path, ok := strings.Cut(route.Pattern, " ")
 		if !ok {
 			method, path = "", route.Pattern
 		}
 		h := adapt(route.Handler, onError)
-		mux.HandleFunc(strings.TrimLeft(method+" "+site.base+path, " "), h)
+		mount(method, site.base+path, h)
 		if site.base != "" && strings.HasPrefix(path, "/.well-known/") {
-			mux.HandleFunc(strings.TrimLeft(method+" "+path+site.base, " "), h)
+			mount(method, path+site.base, h)
 		}
+	}
+	for path, allowed := range methods {
+		if !slices.Contains(allowed, "") {
+			mux.Handle(path, notAllowed(strings.Join(allowed, ", ")))
+		}
+	}
+}
+
+func notAllowed(allow string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Allow", allow)
+		http.Error(w, http.StatusText(http.StatusMethodNotAllowed), http.StatusMethodNotAllowed)
 	}
 }
 

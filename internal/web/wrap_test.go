@@ -205,6 +205,10 @@ func TestMount(t *testing.T) {
 	mux := http.NewServeMux()
 	web.Mount(mux, site(t, "https://example.test/a/b/"), []web.Route{
 		{Pattern: "GET /login", Handler: hit},
+		{Pattern: "/", Handler: func(w http.ResponseWriter, _ *http.Request) error {
+			w.WriteHeader(http.StatusGone)
+			return nil
+		}},
 		{Pattern: "GET /{$}", Handler: hit},
 		{Pattern: "GET /.well-known/oauth-authorization-server", Handler: hit},
 		{Pattern: "GET /bad", Handler: func(http.ResponseWriter, *http.Request) error { return errNo }},
@@ -223,7 +227,9 @@ func TestMount(t *testing.T) {
 		"GET /login":      404,
 		"POST /a/b/login": 405,
 		"GET /a/b/bad":    409,
-		"GET /a/b/none":   404,
+		"GET /a/b/none":   410, // the catch-all
+		"HEAD /a/b/login": 200,
+		"GET /none":       404,
 	} {
 		method, path, _ := strings.Cut(target, " ")
 		w := httptest.NewRecorder()
