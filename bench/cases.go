@@ -48,10 +48,10 @@ func furnish(ctx context.Context, s *rig.Server) (*fixture, error) {
 	f.offline = authorizePath(app.ID, "openid offline_access")
 
 	browser := rig.NewBrowser(s.Issuer)
-	if err := signIn(browser, f.authorize); err != nil {
+	if err := agree(browser, f.authorize); err != nil {
 		return nil, err
 	}
-	if err := signIn(browser, f.offline); err != nil {
+	if err := agree(browser, f.offline); err != nil {
 		return nil, err
 	}
 	var pairs []string
@@ -81,27 +81,16 @@ func authorizePath(clientID, scope string) string {
 	}.Encode()
 }
 
-// signIn walks through whatever pages the server shows until it sends the person back to the app.
-func signIn(b *rig.Browser, path string) error {
-	page, err := b.Open(path)
-	for range 5 {
-		switch {
-		case err != nil:
-			return err
-		case page.Left:
-			if page.URL.Query().Get("code") == "" {
-				return fmt.Errorf("sent back without a code: %s", page.URL.Query().Get("error"))
-			}
-			return nil
-		case page.ByID("login-submit") != nil:
-			page, err = b.Submit(page, "login-submit", map[string]string{"email": email, "password": password})
-		case page.ByID("consent-allow") != nil:
-			page, err = b.Submit(page, "consent-allow", nil)
-		default:
-			return fmt.Errorf("did not expect %s", page)
-		}
+// agree signs the person in if need be, agrees, and sees that a code comes of it.
+func agree(b *rig.Browser, path string) error {
+	page, err := b.SignIn(path, email, password)
+	if err != nil {
+		return err
 	}
-	return errors.New("the pages do not end")
+	if answer := page.URL.Query(); answer.Get("code") == "" {
+		return fmt.Errorf("sent back without a code: %s", answer.Get("error"))
+	}
+	return nil
 }
 
 // exchangeCode is the whole code flow of a person who is signed in and has agreed: two requests.

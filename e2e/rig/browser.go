@@ -120,6 +120,25 @@ func (b *Browser) Submit(p *Page, buttonID string, fields map[string]string) (*P
 	return b.Open(action.String())
 }
 
+// SignIn goes to an app's authorization request and through the pages that follow, giving the password and agreeing, until
+// the site sends the person back to the app.
+func (b *Browser) SignIn(authorize, email, password string) (*Page, error) {
+	page, err := b.Open(authorize)
+	for range 6 {
+		switch {
+		case err != nil || page.Left:
+			return page, err
+		case page.ByID("login-submit") != nil:
+			page, err = b.Submit(page, "login-submit", map[string]string{"email": email, "password": password})
+		case page.ByID("consent-allow") != nil:
+			page, err = b.Submit(page, "consent-allow", nil)
+		default:
+			return page, fmt.Errorf("did not expect %s: %.300s", page, Text(page.doc))
+		}
+	}
+	return page, fmt.Errorf("the pages do not end: still on %s", page)
+}
+
 func (b *Browser) do(req *http.Request) (*Page, error) {
 	for range 20 {
 		if !b.onSite(req.URL) {

@@ -5,6 +5,7 @@ package rig
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -42,12 +43,11 @@ type Server struct {
 	log    *os.File
 }
 
-// Build compiles the binary into dir and returns its path.
-func Build(ctx context.Context, root, dir string) (string, error) {
+// Build compiles the binary of the module in root into dir and returns its path. flags are go build's.
+func Build(ctx context.Context, root, dir string, flags ...string) (string, error) {
 	path := filepath.Join(dir, "gatehouse")
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", path, "./cmd/gatehouse")
+	cmd := exec.CommandContext(ctx, "go", append(append([]string{"build", "-o", path}, flags...), "./cmd/gatehouse")...)
 	cmd.Dir = root
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build gatehouse: %w\n%s", err, out)
 	}
@@ -73,11 +73,9 @@ func (s Setup) env() []string {
 		env,
 		"GATEHOUSE_ISSUER="+s.issuer(),
 		"GATEHOUSE_LISTEN=127.0.0.1:"+strconv.Itoa(s.Port),
-		"GATEHOUSE_DATA_DIR="+s.Dir,
+		"GATEHOUSE_MASTER_KEY_FILE="+filepath.Join(s.Dir, "master.key"),
+		"GATEHOUSE_DATABASE_URL="+cmp.Or(s.Database, "sqlite:"+filepath.Join(s.Dir, "gatehouse.db")),
 	)
-	if s.Database != "" {
-		env = append(env, "GATEHOUSE_DATABASE_URL="+s.Database)
-	}
 	if s.Redis != "" {
 		env = append(env, "GATEHOUSE_REDIS_URL="+s.Redis)
 	}

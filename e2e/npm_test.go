@@ -1,0 +1,109 @@
+package e2e
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/gatehouse-id/gatehouse/e2e/rig"
+)
+
+// The clients of the npm world, each with every way of authentication they and the server have in common.
+func TestCodeFlowByNPMClients(t *testing.T) {
+	if _, err := os.Stat(filepath.Join("openid-client", "node_modules")); err != nil {
+		t.Fatal("the npm clients are not installed: run the tests with `make test`, or scripts/npm.sh once")
+	}
+	each(t, func(t *testing.T, s *rig.Server) {
+		email := "ada@example.test"
+		userID := newUser(t, s, email)
+		for _, script := range []string{"openid-client.mjs", "oauth4webapi.mjs"} {
+			for _, auth := range []string{"client_secret_basic", "client_secret_post", "none"} {
+				t.Run(script+" "+auth, func(t *testing.T) {
+					args := []string{"--auth-method", auth, "--grant-type", "authorization_code", "--grant-type", "refresh_token"}
+					if auth != "none" {
+						args = append(args, "--grant-type", "client_credentials")
+					}
+					client, err := s.NewClient(t.Context(), "npm", redirectURI, args...)
+					if err != nil {
+						t.Fatal(err)
+					}
+					got := converse(t, s, script, email, append(
+						os.Environ(), "ISSUER="+s.Issuer, "CLIENT_ID="+client.ID, "CLIENT_SECRET="+client.Secret,
+						"REDIRECT_URI="+redirectURI, "AUTH_METHOD="+auth,
+					))
+					if got.Sub != userID || got.Email != email || !got.EmailVerified {
+						t.Errorf("got the person %q %q %t, want %q %q true", got.Sub, got.Email, got.EmailVerified, userID, email)
+					}
+					if auth == "none" {
+						return
+					}
+					if !got.ActiveBefore || got.ActiveAfter {
+						t.Errorf("active: got %t before revocation, %t after, want true, false", got.ActiveBefore, got.ActiveAfter)
+					}
+					if !strings.EqualFold(got.ClientCredentials, "bearer") {
+						t.Errorf("client credentials: token_type %q", got.ClientCredentials)
+					}
+				})
+			}
+		}
+	})
+}
+
+type npmResult struct {
+	Sub               string `json:"sub"`
+	Email             string `json:"email"`
+	EmailVerified     bool   `json:"emailVerified"`
+	ActiveBefore      bool   `json:"activeBefore"`
+	ActiveAfter       bool   `json:"activeAfter"`
+	ClientCredentials string `json:"clientCredentials"`
+}
+
+// converse runs a script and plays the person for it; see openid-client/dialogue.mjs.
+func converse(t *testing.T, s *rig.Server, script, email string, env []string) npmResult {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "node", script)
+	cmd.Dir, cmd.Env = "openid-client", env
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = cmd.Wait() }()
+	defer in.Close()
+	for lines := bufio.NewScanner(out); lines.Scan(); {
+		var said struct {
+			Visit  string     `json:"visit"`
+			Result *npmResult `json:"result"`
+		}
+		if err := json.Unmarshal(lines.Bytes(), &said); err != nil {
+			t.Fatalf("%s said %q: %v", script, lines.Text(), err)
+		}
+		if said.Result != nil {
+			return *said.Result
+		}
+		page, err := rig.NewBrowser(s.Issuer).SignIn(said.Visit, email, password)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := fmt.Fprintln(in, page.URL); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_ = cmd.Wait()
+	t.Fatalf("%s ended without a result:\n%s", script, &stderr)
+	return npmResult{}
+}

@@ -1,0 +1,20 @@
+// The dialogue with the Go test: this side names the address to send the person to, the test plays the person and
+// answers with the address at which the app was called back. One line of JSON or of text each way, then the result.
+import { createInterface } from 'node:readline'
+import assert from 'node:assert/strict'
+
+export const { ISSUER, CLIENT_ID, CLIENT_SECRET, REDIRECT_URI, AUTH_METHOD } = process.env
+
+const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]()
+
+export async function visit(url) {
+  console.log(JSON.stringify({ visit: String(url) }))
+  const { value, done } = await lines.next()
+  assert(!done, 'the test closed the dialogue')
+  return new URL(value)
+}
+
+export function finish(result) {
+  console.log(JSON.stringify({ result }))
+  process.exit(0)
+}

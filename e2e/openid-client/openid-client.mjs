@@ -1,0 +1,51 @@
+// Signs a person in through openid-client and uses every endpoint it can reach with what it got.
+import * as client from 'openid-client'
+import assert from 'node:assert/strict'
+import { ISSUER, CLIENT_ID, CLIENT_SECRET, REDIRECT_URI, AUTH_METHOD, visit, finish } from './dialogue.mjs'
+
+const authentication = {
+  client_secret_basic: () => client.ClientSecretBasic(CLIENT_SECRET),
+  client_secret_post: () => client.ClientSecretPost(CLIENT_SECRET),
+  none: () => client.None(),
+}[AUTH_METHOD]()
+
+// The test runs on loopback without TLS. Signatures are checked although TLS would excuse it.
+const config = await client.discovery(new URL(ISSUER), CLIENT_ID, {}, authentication, {
+  execute: [client.allowInsecureRequests, client.enableNonRepudiationChecks],
+})
+
+const pkceCodeVerifier = client.randomPKCECodeVerifier()
+const expectedState = client.randomState()
+const expectedNonce = client.randomNonce()
+const callback = await visit(client.buildAuthorizationUrl(config, {
+  redirect_uri: REDIRECT_URI,
+  scope: 'openid profile email offline_access',
+  code_challenge: await client.calculatePKCECodeChallenge(pkceCodeVerifier),
+  code_challenge_method: 'S256',
+  state: expectedState,
+  nonce: expectedNonce,
+  max_age: '3600',
+}))
+
+const tokens = await client.authorizationCodeGrant(config, callback, {
+  pkceCodeVerifier, expectedState, expectedNonce, idTokenExpected: true, maxAge: 3600,
+})
+const { sub } = tokens.claims()
+const person = await client.fetchUserInfo(config, tokens.access_token, sub)
+const refreshed = await client.refreshTokenGrant(config, tokens.refresh_token)
+assert.notEqual(refreshed.refresh_token, tokens.refresh_token, 'the refresh token is rotated')
+assert.equal(refreshed.claims().sub, sub)
+
+const result = { sub, email: person.email, emailVerified: person.email_verified, scope: tokens.scope }
+if (AUTH_METHOD !== 'none') {
+  result.activeBefore = (await client.tokenIntrospection(config, refreshed.access_token)).active
+  await client.tokenRevocation(config, refreshed.refresh_token)
+  result.activeAfter = (await client.tokenIntrospection(config, refreshed.access_token)).active
+  const own = await client.clientCredentialsGrant(config)
+  assert.equal(own.refresh_token, undefined, 'client credentials bring no refresh token')
+  result.clientCredentials = own.token_type
+} else {
+  await client.tokenRevocation(config, refreshed.refresh_token)
+}
+await assert.rejects(client.refreshTokenGrant(config, refreshed.refresh_token), { error: 'invalid_grant' })
+finish(result)
