@@ -123,8 +123,8 @@ func (c Client) Validate() error {
 		}
 	}
 	for _, a := range c.Audiences {
-		if u, err := url.Parse(a); err != nil || u.Scheme == "" || u.Fragment != "" || len(a) > maxURILength {
-			return fmt.Errorf("audiences %q: give absolute URIs without fragment (RFC 8707 §2)", a)
+		if u, err := url.Parse(a); !validID(a) && (err != nil || !u.IsAbs() || u.Fragment != "" || len(a) > maxURILength) {
+			return fmt.Errorf("audiences %q: give the client_id of an API or an absolute URI without fragment (RFC 8707 §2)", a)
 		}
 	}
 	if c.AccessTokenTTL < 0 || c.AccessTokenTTL > 24*time.Hour {
@@ -192,6 +192,8 @@ func validateRedirectURI(raw string) error {
 		return fmt.Errorf("redirect_uri %q: must not have a fragment (RFC 6749 §3.1.2)", raw)
 	case u.User != nil:
 		return fmt.Errorf("redirect_uri %q: must not hold a user name", raw)
+	case slices.ContainsFunc(responseParameters, u.Query().Has):
+		return fmt.Errorf("redirect_uri %q: must not hold a parameter that the answer adds (%s)", raw, strings.Join(responseParameters, ", "))
 	case hasDotSegment(u.Path):
 		return fmt.Errorf("redirect_uri %q: must not have . or .. in its path", raw)
 	case u.Scheme == "https" && u.Hostname() != "":
@@ -205,6 +207,9 @@ func validateRedirectURI(raw string) error {
 	}
 	return fmt.Errorf("redirect_uri %q: use https, http on loopback, or a private-use scheme such as com.example.app (RFC 8252 §7.1)", raw)
 }
+
+// responseParameters may not stand in a registered query: the app could not tell them from the server's.
+var responseParameters = []string{"code", "state", "iss", "error", "error_description", "response"}
 
 func hasDotSegment(path string) bool {
 	return slices.ContainsFunc(strings.Split(path, "/"), func(s string) bool {

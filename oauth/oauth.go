@@ -4,10 +4,12 @@
 package oauth
 
 import (
-	"context"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"time"
+
+	"github.com/ory/fosite"
 
 	"github.com/gatehouse-id/gatehouse/consent"
 	"github.com/gatehouse-id/gatehouse/identity"
@@ -21,24 +23,25 @@ import (
 
 // Config is what a Server is made of. Site to Log are required.
 type Config struct {
-	Site     web.Site
-	DB       *db.DB
-	Cache    cache.Cache
-	Seal     *seal.Sealer
-	Keys     *keys.Ring
-	People   *identity.Directory
-	Consents *consent.Store
-	Clients  *Clients
-	Grants   *Grants
-	Audit    *audit.Log
-	Log      *slog.Logger
-	Now      func() time.Time // nil: time.Now
+	Site        web.Site
+	DB          *db.DB
+	Cache       cache.Cache
+	Seal        *seal.Sealer
+	Keys        *keys.Ring
+	People      *identity.Directory
+	Consents    *consent.Store
+	Clients     *Clients
+	Grants      *Grants
+	Revocations *Revocations
+	RefreshKey  []byte // the key that Grants was given
+	Audit       *audit.Log
+	Log         *slog.Logger
+	Now         func() time.Time // nil: time.Now
 
 	CodeTTL        time.Duration // life of an authorization code; 0: 60 s
 	AccessTokenTTL time.Duration // 0: 10 min
 	IDTokenTTL     time.Duration // 0: 1 h
 	GrantTTL       time.Duration // absolute life of a refresh-token family; 0: 180 days
-	ReplayWindow   time.Duration // a rotated refresh token repeated within it gets the same successor; 0: 30 s
 	InteractionTTL time.Duration // time a person has to sign in and consent; 0: 1 h
 
 	RequireVerifiedEmail bool // a person must prove the address before any app learns of them
@@ -80,30 +83,68 @@ type App struct {
 // Server answers every OAuth and OpenID Connect request.
 type Server struct {
 	Config
+	provider  fosite.OAuth2Provider
+	metadata  document
+	verified  verifiedTokens
 	errorPage func(w http.ResponseWriter, r *http.Request, e ErrorPage)
 }
 
-// New checks the configuration and builds a Server.
-func New(c Config) (*Server, error) { return &Server{Config: c}, nil }
+// New fills the configuration's defaults and builds a Server. Until SetErrorPage is called, dead ends are plain text.
+func New(c Config) (*Server, error) {
+	for name, missing := range map[string]bool{
+		"Site": c.Site.Issuer() == "", "DB": c.DB == nil, "Cache": c.Cache == nil, "Keys": c.Keys == nil, "People": c.People == nil,
+		"Consents": c.Consents == nil, "Clients": c.Clients == nil, "Grants": c.Grants == nil, "Revocations": c.Revocations == nil,
+		"Audit": c.Audit == nil, "Log": c.Log == nil, "RefreshKey": len(c.RefreshKey) == 0,
+	} {
+		if missing {
+			return nil, fmt.Errorf("oauth: %s is missing", name)
+		}
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	orElse(&c.CodeTTL, 60*time.Second)
+	orElse(&c.AccessTokenTTL, 10*time.Minute)
+	orElse(&c.IDTokenTTL, time.Hour)
+	orElse(&c.GrantTTL, 180*24*time.Hour)
+	orElse(&c.InteractionTTL, time.Hour)
+	s := &Server{Config: c, errorPage: func(w http.ResponseWriter, _ *http.Request, e ErrorPage) { http.Error(w, e.Code, e.Status) }}
+	s.provider = s.newProvider()
+	var err error
+	s.metadata, err = s.buildMetadata()
+	return s, err
+}
+
+func orElse(d *time.Duration, fallback time.Duration) {
+	if *d == 0 {
+		*d = fallback
+	}
+}
 
 // SetErrorPage tells the server how a page for a dead end is drawn.
 func (s *Server) SetErrorPage(f func(w http.ResponseWriter, r *http.Request, e ErrorPage)) {
 	s.errorPage = f
 }
 
-func (s *Server) Routes() []web.Route { return nil }
-func (s *Server) Interaction(ctx context.Context, id string) (Interaction, error) {
-	return Interaction{}, db.ErrNotFound
+// Routes lists every endpoint.
+func (s *Server) Routes() []web.Route {
+	return []web.Route{
+		{Pattern: "GET /authorize", Handler: s.authorize},
+		{Pattern: "POST /authorize", Handler: s.authorize},
+		{Pattern: "GET /authorize/resume", Handler: s.resume},
+		{Pattern: "POST /token", Handler: cors(s.token)},
+		{Pattern: "OPTIONS /token", Handler: preflight},
+		{Pattern: "GET /userinfo", Handler: cors(s.userinfo)},
+		{Pattern: "POST /userinfo", Handler: cors(s.userinfo)},
+		{Pattern: "OPTIONS /userinfo", Handler: preflight},
+		{Pattern: "POST /introspect", Handler: s.introspect},
+		{Pattern: "POST /revoke", Handler: cors(s.revoke)},
+		{Pattern: "OPTIONS /revoke", Handler: preflight},
+		{Pattern: "GET /jwks", Handler: cors(s.jwks)},
+		{Pattern: "OPTIONS /jwks", Handler: preflight},
+		{Pattern: "GET /.well-known/openid-configuration", Handler: cors(s.wellKnown)},
+		{Pattern: "OPTIONS /.well-known/openid-configuration", Handler: preflight},
+		{Pattern: "GET /.well-known/oauth-authorization-server", Handler: cors(s.wellKnown)},
+		{Pattern: "OPTIONS /.well-known/oauth-authorization-server", Handler: preflight},
+	}
 }
-func (s *Server) ResumePath(id string) string { return s.Site.Path("/authorize/resume?i=" + id) }
-func (s *Server) Approve(ctx context.Context, id string, sess identity.Session) error {
-	return db.ErrNotFound
-}
-func (s *Server) Deny(w http.ResponseWriter, r *http.Request, id string) error {
-	return db.ErrNotFound
-}
-func (s *Server) SelectAccount(ctx context.Context, id string, sess identity.Session) error {
-	return db.ErrNotFound
-}
-func (s *Server) Apps(ctx context.Context, userID string) ([]App, error)       { return nil, nil }
-func (s *Server) Withdraw(ctx context.Context, userID, clientID string) error { return nil }

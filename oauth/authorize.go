@@ -1,0 +1,378 @@
+package oauth
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/ory/fosite"
+
+	"github.com/gatehouse-id/gatehouse/identity"
+	"github.com/gatehouse-id/gatehouse/internal/db"
+)
+
+// Bounds on what an app may send, in bytes.
+const (
+	maxState = 2048
+	maxNonce = 2048
+)
+
+// authorization is a checked authorization request (RFC 6749 §4.1.1, OpenID Connect Core §3.1.2.1).
+type authorization struct {
+	form     url.Values
+	client   *registration
+	redirect string // registered, with the requested port on loopback; "" until it is known to be good
+	mode     fosite.ResponseModeType
+	state    string
+	scopes   []string
+	prompt   []string
+	maxAge   time.Duration // -1: not asked for
+	claims   *claims
+	hint     string // subject of the id_token_hint
+
+	interaction *interaction // what the person has done for this request so far
+}
+
+func (a *authorization) clientID() string {
+	if a == nil || a.client == nil {
+		return ""
+	}
+	return a.client.ID
+}
+
+func (a *authorization) prompted(what string) bool { return slices.Contains(a.prompt, what) }
+
+// consentScopes are those the person is asked for.
+func (a *authorization) consentScopes() []string { return union(a.scopes, a.claims.impliedScopes()) }
+
+// authorize answers GET and POST /authorize, which are equal (OpenID Connect Core §3.1.2.1).
+func (s *Server) authorize(w http.ResponseWriter, r *http.Request) error {
+	read := queryForm
+	if r.Method == http.MethodPost {
+		read = postedForm
+	}
+	form, err := read(r)
+	if err != nil {
+		return s.refuse(w, r, nil, err)
+	}
+	req, err := s.parseAuthorization(r.Context(), form)
+	if err != nil {
+		return s.refuse(w, r, req, err)
+	}
+	req.interaction = s.newInteraction(req)
+	if r.Method == http.MethodPost {
+		// An app's form is a cross-site post, to which browsers attach no SameSite cookie: come back by GET.
+		if err := s.saveInteraction(r.Context(), req.interaction); err != nil {
+			return s.refuse(w, r, req, err)
+		}
+		http.Redirect(w, r, s.ResumePath(req.interaction.ID), http.StatusSeeOther)
+		return nil
+	}
+	return s.advance(w, r, req)
+}
+
+// resume answers GET /authorize/resume: a person comes back from a page.
+func (s *Server) resume(w http.ResponseWriter, r *http.Request) error {
+	in, err := s.loadInteraction(r.Context(), r.URL.Query().Get("i"))
+	if errors.Is(err, db.ErrNotFound) {
+		s.errorPage(w, r, ErrorPage{Status: http.StatusBadRequest, Code: "invalid_request", Key: "error.oauth.interaction_over"})
+		return nil
+	}
+	if err != nil {
+		return s.refuse(w, r, nil, err)
+	}
+	req, err := s.parseAuthorization(r.Context(), in.Form)
+	if err != nil {
+		return s.refuse(w, r, req, err)
+	}
+	req.interaction = in
+	return s.advance(w, r, req)
+}
+
+// parseAuthorization checks everything about a request that does not depend on the person. With an error it returns
+// what is known of the request; redirect is set only if the app may be told.
+func (s *Server) parseAuthorization(ctx context.Context, form url.Values) (*authorization, error) {
+	req := &authorization{form: form, maxAge: -1, mode: fosite.ResponseModeQuery, state: form.Get("state")}
+	client, err := s.Clients.registration(ctx, form.Get("client_id"))
+	switch {
+	case errors.Is(err, db.ErrNotFound):
+		return nil, newError("invalid_client", "The app is not known here.")
+	case err != nil:
+		return nil, err
+	}
+	req.client = client
+	if client.Disabled {
+		return req, newError("unauthorized_client", "The app is disabled.")
+	}
+	redirect := form.Get("redirect_uri")
+	switch {
+	case redirect == "" && len(client.RedirectURIs) == 1 && !slices.Contains(strings.Fields(form.Get("scope")), scopeOpenID):
+		redirect = client.RedirectURIs[0] // RFC 6749 §3.1.2.3
+	case !matchRedirect(client.RedirectURIs, redirect):
+		return req, newError("invalid_request", "The redirect URI is not registered for this app.")
+	}
+	if len(req.state) > maxState {
+		req.state = ""
+		req.redirect = redirect
+		return req, newError("invalid_request", "The state is too long.")
+	}
+	req.redirect = redirect
+	return req, s.parseParameters(req)
+}
+
+// parseParameters checks what may be reported to the app by redirect.
+func (s *Server) parseParameters(req *authorization) error {
+	form, client := req.form, req.client
+	switch mode := fosite.ResponseModeType(form.Get("response_mode")); mode {
+	case "":
+	case fosite.ResponseModeQuery, fosite.ResponseModeFragment, fosite.ResponseModeFormPost:
+		req.mode = mode
+	default:
+		return newError("invalid_request", "The response_mode is not supported: use query, fragment or form_post.")
+	}
+	switch {
+	case form.Has("request"):
+		return newError("request_not_supported", "Request objects are not supported.")
+	case form.Has("request_uri"):
+		return newError("request_uri_not_supported", "Request objects are not supported.")
+	case form.Has("registration"):
+		return newError("registration_not_supported", "Registration in the request is not supported.")
+	case !form.Has("response_type"):
+		return newError("invalid_request", "The response_type is missing: use code.")
+	case form.Get("response_type") != "code":
+		return newError("unsupported_response_type", "The response_type is not supported: use code.")
+	case !slices.Contains(client.ResponseTypes, "code"):
+		return newError("unauthorized_client", "The app is not registered for the authorization code flow.")
+	}
+	for _, scope := range strings.Fields(form.Get("scope")) {
+		if !slices.Contains(client.Scopes, scope) {
+			return newError("invalid_scope", "The app is not registered for a scope it asked for.")
+		}
+		if !slices.Contains(req.scopes, scope) {
+			req.scopes = append(req.scopes, scope)
+		}
+	}
+	if err := s.parseProof(req); err != nil {
+		return err
+	}
+	return s.parseOpenID(req)
+}
+
+// parseProof checks PKCE: S256 only, and a challenge unless the client is excused (RFC 7636, RFC 9700 §2.1.1).
+func (s *Server) parseProof(req *authorization) error {
+	challenge, method := req.form.Get("code_challenge"), req.form.Get("code_challenge_method")
+	switch {
+	case len(req.form.Get("nonce")) > maxNonce:
+		return newError("invalid_request", "The nonce is too long.")
+	case challenge == "" && method != "":
+		return newError("invalid_request", "The code_challenge is missing.")
+	case challenge == "" && !req.client.pkceExcused(req.form.Get("nonce")):
+		return newError("invalid_request", "The code_challenge is missing: this app must use PKCE with the method S256.")
+	case challenge != "" && method != "S256":
+		return newError("invalid_request", "The code_challenge_method must be S256.")
+	case challenge != "" && !validChallenge(challenge):
+		return newError("invalid_request", "The code_challenge is not a base64url SHA-256 hash.")
+	}
+	return nil
+}
+
+// validChallenge wants the 43 characters of a SHA-256 in base64url (RFC 7636 §4.2).
+func validChallenge(c string) bool {
+	return len(c) == 43 && !strings.ContainsFunc(c, func(r rune) bool {
+		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_')
+	})
+}
+
+// parseOpenID reads the parameters of OpenID Connect Core §3.1.2.1.
+func (s *Server) parseOpenID(req *authorization) error {
+	for _, p := range strings.Fields(req.form.Get("prompt")) {
+		switch p {
+		case "none", "login", "consent", "select_account":
+			req.prompt = append(req.prompt, p)
+		default:
+			return newError("invalid_request", "The prompt is not known.")
+		}
+	}
+	if req.prompted("none") && len(req.prompt) > 1 {
+		return newError("invalid_request", "The prompt none cannot stand beside another.")
+	}
+	if raw := req.form.Get("max_age"); raw != "" {
+		seconds, err := strconv.ParseUint(raw, 10, 31)
+		if err != nil {
+			return newError("invalid_request", "The max_age is not a number of seconds.")
+		}
+		req.maxAge = time.Duration(seconds) * time.Second
+	}
+	var err error
+	if req.claims, err = parseClaims(req.form.Get("claims")); err != nil {
+		return newError("invalid_request", "The claims parameter is not valid.")
+	}
+	for _, scope := range req.claims.impliedScopes() {
+		if !slices.Contains(req.client.Scopes, scope) {
+			return newError("invalid_scope", "The app is not registered for the scope of a claim it asked for.")
+		}
+	}
+	if raw := req.form.Get("id_token_hint"); raw != "" {
+		h, err := s.parseHint(raw)
+		if err != nil {
+			return newError("invalid_request", "The id_token_hint is not an ID token of this server.")
+		}
+		req.hint = h.Subject
+	}
+	return nil
+}
+
+// need is something that only the person can give.
+type need struct {
+	path   string // page that asks for it
+	code   string // error if nobody may be asked (prompt=none)
+	reason string // for the page: see Interaction.Reason
+}
+
+// missing decides what comes next. It is the only place that does: the pages prove one thing each and come back here.
+func (s *Server) missing(ctx context.Context, req *authorization, sess *identity.Session) (*need, error) {
+	if sess == nil {
+		if req.prompted("select_account") {
+			return &need{path: "/login", code: "account_selection_required"}, nil
+		}
+		return &need{path: "/login", code: "login_required"}, nil
+	}
+	in := req.interaction
+	fresh := !sess.AuthTime.Before(in.CreatedAt) // signed in for this very request
+	switch {
+	case req.hint != "" && req.hint != sess.UserID, !wantedSubject(req, sess.UserID):
+		return &need{path: "/login", code: "login_required", reason: "account"}, nil
+	case req.prompted("login") && !fresh,
+		req.maxAge >= 0 && !fresh && in.CreatedAt.Sub(sess.AuthTime) > req.maxAge,
+		req.maxAge == 0 && !fresh:
+		return &need{path: "/login", code: "login_required", reason: "reauth"}, nil
+	case req.prompted("select_account") && !fresh && in.SelectedBy != sess.ID:
+		return &need{path: "/select", code: "account_selection_required"}, nil
+	}
+	if values, essential := req.claims.wanted("acr"); essential && len(values) > 0 && !slices.Contains(values, sess.ACR()) {
+		if sess.HasTOTP && slices.Contains(values, acrMFA) {
+			return &need{path: "/login", code: "unmet_authentication_requirements", reason: "mfa"}, nil
+		}
+		return nil, newError("unmet_authentication_requirements", "The person cannot be authenticated in the way the app demands.")
+	}
+	if sess.MustChangePassword {
+		return &need{path: "/password/new", code: "interaction_required"}, nil
+	}
+	if s.RequireVerifiedEmail && !sess.EmailVerified {
+		return &need{path: "/verify", code: "interaction_required"}, nil
+	}
+	return s.missingConsent(ctx, req, sess)
+}
+
+// wantedSubject reports whether the claims parameter allows this person.
+func wantedSubject(req *authorization, userID string) bool {
+	values, _ := req.claims.wanted("sub")
+	return len(values) == 0 || slices.Contains(values, userID)
+}
+
+func (s *Server) missingConsent(ctx context.Context, req *authorization, sess *identity.Session) (*need, error) {
+	ask := &need{path: "/consent", code: "consent_required"}
+	switch {
+	case req.interaction.ConsentBy == sess.UserID:
+		return nil, nil //nolint:nilnil // nothing is missing
+	case req.prompted("consent"):
+		return ask, nil
+	case req.client.FirstParty && !impersonable(req):
+		return nil, nil //nolint:nilnil // nothing is missing
+	case impersonable(req):
+		return ask, nil
+	}
+	covered, err := s.Consents.Covers(ctx, sess.UserID, req.client.ID, req.consentScopes())
+	if err != nil || covered {
+		return nil, err
+	}
+	return ask, nil
+}
+
+// impersonable reports whether any program on the person's device could pose as the app: a client without a secret whose
+// redirect is not an https address. The person is then asked each time (RFC 8252 §8.6).
+func impersonable(req *authorization) bool {
+	return req.client.Public() && !strings.HasPrefix(req.redirect, "https://")
+}
+
+// advance sends the person to the page that asks for what is missing, or the app its code.
+func (s *Server) advance(w http.ResponseWriter, r *http.Request, req *authorization) error {
+	ctx := r.Context()
+	sess, err := s.session(r)
+	if err != nil {
+		return s.refuse(w, r, req, err)
+	}
+	needed, err := s.missing(ctx, req, sess)
+	switch {
+	case err != nil:
+		return s.refuse(w, r, req, err)
+	case needed == nil:
+		return s.issueCode(w, r, req, sess)
+	case req.prompted("none"):
+		return s.refuse(w, r, req, newError(needed.code, "The person would have to act, but the prompt was none."))
+	}
+	req.interaction.Reason = needed.reason
+	if err := s.saveInteraction(ctx, req.interaction); err != nil {
+		return s.refuse(w, r, req, err)
+	}
+	w.Header()["Cache-Control"] = noStore
+	http.Redirect(w, r, s.Site.Path(needed.path+"?i="+req.interaction.ID), http.StatusSeeOther)
+	return nil
+}
+
+// session returns the living session of the browser, or nil.
+func (s *Server) session(r *http.Request) (*identity.Session, error) {
+	token := s.Site.SessionToken(r)
+	if token == "" {
+		return nil, nil //nolint:nilnil // signed out
+	}
+	sess, err := s.People.Session(r.Context(), token)
+	if gone(err) {
+		return nil, nil //nolint:nilnil // signed out
+	}
+	return &sess, err
+}
+
+// issueCode lets fosite make the code and sends it to the app.
+func (s *Server) issueCode(w http.ResponseWriter, r *http.Request, req *authorization, sess *identity.Session) error {
+	grantID, err := uuid.NewV7()
+	if err != nil {
+		return s.refuse(w, r, req, err)
+	}
+	ctx := withState(r.Context(), &state{client: req.client, pkceExcused: req.client.pkceExcused(req.form.Get("nonce"))})
+	ar, err := s.provider.NewAuthorizeRequest(ctx, fositeRequest(r, req.form))
+	// fosite wants a state of eight characters; OAuth 2.1 leaves it to the app, whose request PKCE or the nonce protects.
+	// It is the last of fosite's checks: the request is complete.
+	if err != nil && !errors.Is(err, fosite.ErrInvalidState) {
+		return s.refuse(w, r, req, err)
+	}
+	for _, scope := range req.scopes {
+		ar.GrantScope(scope)
+	}
+	resp, err := s.provider.NewAuthorizeResponse(ctx, ar, &session{
+		Subject: sess.UserID, GrantID: grantID.String(), SessionID: sess.ID, AuthTime: sess.AuthTime, RequestedAt: req.interaction.CreatedAt,
+		ACR: sess.ACR(), AMR: sess.AMR, Nonce: req.form.Get("nonce"), Claims: req.claims,
+	})
+	if err != nil {
+		return s.refuse(w, r, req, err)
+	}
+	if err := s.saveCode(ctx); err != nil {
+		return s.refuse(w, r, req, err)
+	}
+	if err := s.endInteraction(ctx, req.interaction); err != nil {
+		return s.refuse(w, r, req, err)
+	}
+	s.respond(w, req, url.Values{"code": {resp.GetCode()}})
+	return nil
+}
+
+// fositeRequest shows fosite the checked parameters and nothing else.
+func fositeRequest(r *http.Request, form url.Values) *http.Request {
+	return &http.Request{Method: http.MethodPost, URL: r.URL, Header: http.Header{}, Form: form, PostForm: form}
+}

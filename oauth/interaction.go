@@ -1,0 +1,216 @@
+package oauth
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/gatehouse-id/gatehouse/identity"
+	"github.com/gatehouse-id/gatehouse/internal/db"
+)
+
+// ConsentTextVersion names the wording of the consent page that is recorded with each consent; raise it with the text.
+const ConsentTextVersion = "2026-11"
+
+// interaction is the record of a request that waits for a person. It lives in the cache and is deleted with the answer.
+type interaction struct {
+	ID         string     `json:"-"`
+	Form       url.Values `json:"form"`
+	CreatedAt  time.Time  `json:"created_at"`
+	ConsentBy  string     `json:"consent_by,omitempty"`  // the person who allowed this very request
+	SelectedBy string     `json:"selected_by,omitempty"` // the session that was chosen (prompt=select_account)
+	Reason     string     `json:"reason,omitempty"`
+
+	saved bool
+}
+
+func interactionKey(id string) string { return "interaction:" + id }
+
+// newInteraction begins one; it is stored only if the person has to act.
+func (s *Server) newInteraction(req *authorization) *interaction {
+	return &interaction{ID: strings.ToLower(rand.Text()), Form: req.form, CreatedAt: s.Now().UTC().Truncate(time.Microsecond)}
+}
+
+func (s *Server) saveInteraction(ctx context.Context, in *interaction) error {
+	b, err := json.Marshal(in)
+	if err != nil {
+		return fmt.Errorf("encode interaction: %w", err)
+	}
+	in.saved = true
+	return s.Cache.Put(ctx, interactionKey(in.ID), b, s.InteractionTTL)
+}
+
+func (s *Server) loadInteraction(ctx context.Context, id string) (*interaction, error) {
+	if id == "" || len(id) > 64 {
+		return nil, db.ErrNotFound
+	}
+	b, ok, err := s.Cache.Get(ctx, interactionKey(id))
+	if err != nil {
+		return nil, err
+	}
+	if !ok {
+		return nil, db.ErrNotFound
+	}
+	in := &interaction{ID: id, saved: true}
+	if err := json.Unmarshal(b, in); err != nil {
+		return nil, fmt.Errorf("decode interaction: %w", err)
+	}
+	return in, nil
+}
+
+func (s *Server) endInteraction(ctx context.Context, in *interaction) error {
+	if !in.saved {
+		return nil
+	}
+	return s.Cache.Delete(ctx, interactionKey(in.ID))
+}
+
+// ResumePath is where a page sends the person when its step is done.
+func (s *Server) ResumePath(id string) string {
+	return s.Site.Path("/authorize/resume?i=" + url.QueryEscape(id))
+}
+
+// Interaction tells a page what it is asked for. userID is the signed-in person, "" if there is none. It returns
+// db.ErrNotFound if the request has been answered or has expired.
+func (s *Server) Interaction(ctx context.Context, id, userID string) (Interaction, error) {
+	in, req, err := s.waiting(ctx, id)
+	if err != nil {
+		return Interaction{}, err
+	}
+	out := Interaction{
+		ID: id, Client: req.client.Client, Scopes: req.consentScopes(), NewScopes: req.consentScopes(), LoginHint: req.form.Get("login_hint"),
+		UILocales: strings.Fields(req.form.Get("ui_locales")), Prompt: req.prompt, ACRValues: strings.Fields(req.form.Get("acr_values")),
+		RedirectOrigin: redirectOrigin(req.redirect), Reason: in.Reason, CreatedAt: in.CreatedAt,
+	}
+	if userID != "" {
+		remembered, err := s.Consents.List(ctx, userID)
+		if err != nil {
+			return Interaction{}, err
+		}
+		for _, c := range remembered {
+			if c.ClientID == req.client.ID {
+				out.NewScopes = slices.DeleteFunc(slices.Clone(out.Scopes), func(scope string) bool { return slices.Contains(c.Scopes, scope) })
+			}
+		}
+	}
+	return out, nil
+}
+
+// waiting loads an interaction and checks its request anew: the client may have changed since.
+func (s *Server) waiting(ctx context.Context, id string) (*interaction, *authorization, error) {
+	in, err := s.loadInteraction(ctx, id)
+	if err != nil {
+		return nil, nil, err
+	}
+	req, err := s.parseAuthorization(ctx, in.Form)
+	if err != nil {
+		if describe(err).status < http.StatusInternalServerError {
+			return nil, nil, db.ErrNotFound
+		}
+		return nil, nil, err
+	}
+	req.interaction = in
+	return in, req, nil
+}
+
+// redirectOrigin is the form-action source that lets a browser follow the redirect to the app after a form was posted.
+func redirectOrigin(redirect string) string {
+	u, err := url.Parse(redirect)
+	if err != nil {
+		return ""
+	}
+	if u.Scheme == "https" || u.Scheme == "http" {
+		return u.Scheme + "://" + u.Host
+	}
+	return u.Scheme + ":"
+}
+
+// Approve records that the person of sess allowed the request, for now and for later ones that ask no more.
+func (s *Server) Approve(ctx context.Context, id string, sess identity.Session) error {
+	in, req, err := s.waiting(ctx, id)
+	if err != nil {
+		return err
+	}
+	if err := s.Consents.Remember(ctx, sess.UserID, req.client.ID, req.consentScopes(), ConsentTextVersion); err != nil {
+		return err
+	}
+	in.ConsentBy = sess.UserID
+	return s.saveInteraction(ctx, in)
+}
+
+// Deny tells the app that the person refused.
+func (s *Server) Deny(w http.ResponseWriter, r *http.Request, id string) error {
+	in, req, err := s.waiting(r.Context(), id)
+	if err != nil {
+		return err
+	}
+	if err := s.endInteraction(r.Context(), in); err != nil {
+		return err
+	}
+	return s.refuse(w, r, req, newError("access_denied", "The person did not allow it."))
+}
+
+// SelectAccount records that the person chose to go on with this session.
+func (s *Server) SelectAccount(ctx context.Context, id string, sess identity.Session) error {
+	in, _, err := s.waiting(ctx, id)
+	if err != nil {
+		return err
+	}
+	in.SelectedBy = sess.ID
+	return s.saveInteraction(ctx, in)
+}
+
+// Apps lists the apps a person let in.
+func (s *Server) Apps(ctx context.Context, userID string) ([]App, error) {
+	remembered, err := s.Consents.List(ctx, userID)
+	if err != nil {
+		return nil, err
+	}
+	uses, err := s.Grants.lastUsed(ctx, userID)
+	if err != nil {
+		return nil, err
+	}
+	var apps []App
+	add := func(clientID string, scopes []string, since, used time.Time) error {
+		client, err := s.Clients.Get(ctx, clientID)
+		if errors.Is(err, db.ErrNotFound) {
+			return nil
+		}
+		apps = append(apps, App{client, scopes, since, used})
+		return err
+	}
+	for _, c := range remembered {
+		use := uses[c.ClientID]
+		delete(uses, c.ClientID)
+		if err := add(c.ClientID, union(c.Scopes, use.Scopes), c.GrantedAt, use.UsedAt); err != nil {
+			return nil, err
+		}
+	}
+	for id, use := range uses { // first-party apps need no consent
+		if err := add(id, use.Scopes, use.CreatedAt, use.UsedAt); err != nil {
+			return nil, err
+		}
+	}
+	slices.SortFunc(apps, func(a, b App) int {
+		return strings.Compare(strings.ToLower(a.Client.Name), strings.ToLower(b.Client.Name))
+	})
+	return apps, nil
+}
+
+// Withdraw takes a person's consent back: the app must ask again, its refresh tokens are void and its live access
+// tokens fail at every endpoint of this server.
+func (s *Server) Withdraw(ctx context.Context, userID, clientID string) error {
+	return s.DB.Tx(ctx, func(ctx context.Context) error {
+		if err := s.Consents.Forget(ctx, userID, clientID); err != nil && !errors.Is(err, db.ErrNotFound) {
+			return err
+		}
+		return s.Grants.endApp(ctx, userID, clientID)
+	})
+}

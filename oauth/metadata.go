@@ -1,0 +1,128 @@
+package oauth
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"net/http"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/gatehouse-id/gatehouse/keys"
+)
+
+// metadata is the document of OpenID Connect Discovery §3 and RFC 8414 §2; both well-known addresses answer with it. It
+// lists what works and nothing else.
+type metadata struct {
+	Issuer                   string   `json:"issuer"`
+	AuthorizationEndpoint    string   `json:"authorization_endpoint"`
+	TokenEndpoint            string   `json:"token_endpoint"`
+	UserinfoEndpoint         string   `json:"userinfo_endpoint"`
+	RevocationEndpoint       string   `json:"revocation_endpoint"`
+	IntrospectionEndpoint    string   `json:"introspection_endpoint"`
+	JWKSURI                  string   `json:"jwks_uri"`
+	ScopesSupported          []string `json:"scopes_supported"`
+	ResponseTypesSupported   []string `json:"response_types_supported"`
+	ResponseModesSupported   []string `json:"response_modes_supported"`
+	GrantTypesSupported      []string `json:"grant_types_supported"`
+	SubjectTypesSupported    []string `json:"subject_types_supported"`
+	IDTokenAlgs              []string `json:"id_token_signing_alg_values_supported"`
+	TokenAuthMethods         []string `json:"token_endpoint_auth_methods_supported"`
+	RevocationAuthMethods    []string `json:"revocation_endpoint_auth_methods_supported"`
+	IntrospectionAuthMethods []string `json:"introspection_endpoint_auth_methods_supported"`
+	CodeChallengeMethods     []string `json:"code_challenge_methods_supported"`
+	ACRValues                []string `json:"acr_values_supported"`
+	PromptValues             []string `json:"prompt_values_supported"`
+	ClaimTypes               []string `json:"claim_types_supported"`
+	ClaimsSupported          []string `json:"claims_supported"`
+	UILocales                []string `json:"ui_locales_supported"`
+	ClaimsParameter          bool     `json:"claims_parameter_supported"`
+	RequestParameter         bool     `json:"request_parameter_supported"`
+	RequestURIParameter      bool     `json:"request_uri_parameter_supported"`
+	ResponseIssuer           bool     `json:"authorization_response_iss_parameter_supported"`
+}
+
+// Authentication context classes, weakest first.
+const (
+	acrPassword = "urn:gatehouse:pwd"
+	acrMFA      = "urn:gatehouse:mfa"
+)
+
+const metadataMaxAge = time.Hour
+
+// document is something public that changes seldom, with its ETag.
+type document struct {
+	body []byte
+	etag string
+}
+
+func newDocument(body []byte) document {
+	sum := sha256.Sum256(body)
+	return document{body, `"` + base64.RawURLEncoding.EncodeToString(sum[:16]) + `"`}
+}
+
+func (s *Server) buildMetadata() (document, error) {
+	claims := []string{"sub", "iss", "aud", "exp", "iat", "auth_time", "nonce", "acr", "amr", "at_hash", "sid"}
+	var personal []string
+	for name := range claimScope {
+		personal = append(personal, name)
+	}
+	slices.Sort(personal)
+	body, err := json.Marshal(metadata{
+		Issuer:                   s.Site.Issuer(),
+		AuthorizationEndpoint:    s.Site.URL("/authorize"),
+		TokenEndpoint:            s.Site.URL("/token"),
+		UserinfoEndpoint:         s.Site.URL("/userinfo"),
+		RevocationEndpoint:       s.Site.URL("/revoke"),
+		IntrospectionEndpoint:    s.Site.URL("/introspect"),
+		JWKSURI:                  s.Site.URL("/jwks"),
+		ScopesSupported:          standardScopes,
+		ResponseTypesSupported:   []string{"code"},
+		ResponseModesSupported:   []string{"query", "fragment", "form_post"},
+		GrantTypesSupported:      []string{GrantAuthorizationCode, GrantRefreshToken, GrantClientCredentials},
+		SubjectTypesSupported:    []string{"public"},
+		IDTokenAlgs:              []string{string(keys.RS256), string(keys.ES256), string(keys.EdDSA)},
+		TokenAuthMethods:         []string{AuthBasic, AuthPost, AuthNone},
+		RevocationAuthMethods:    []string{AuthBasic, AuthPost, AuthNone},
+		IntrospectionAuthMethods: []string{AuthBasic, AuthPost},
+		CodeChallengeMethods:     []string{"S256"},
+		ACRValues:                []string{acrPassword, acrMFA},
+		PromptValues:             []string{"none", "login", "consent", "select_account"},
+		ClaimTypes:               []string{"normal"},
+		ClaimsSupported:          append(claims, personal...),
+		UILocales:                []string{"en"},
+		ClaimsParameter:          true,
+		ResponseIssuer:           true,
+	})
+	return newDocument(body), err
+}
+
+// wellKnown answers both metadata addresses.
+func (s *Server) wellKnown(w http.ResponseWriter, r *http.Request) error {
+	serveDocument(w, r, s.metadata, metadataMaxAge)
+	return nil
+}
+
+// jwks answers GET /jwks (RFC 7517). Clients may keep it for as long as a new key is announced before its first use.
+func (s *Server) jwks(w http.ResponseWriter, r *http.Request) error {
+	body, etag, err := s.Keys.JWKS(r.Context())
+	if err != nil {
+		s.writeError(w, r, err)
+		return nil
+	}
+	serveDocument(w, r, document{body, etag}, s.Keys.MaxAge())
+	return nil
+}
+
+func serveDocument(w http.ResponseWriter, r *http.Request, d document, maxAge time.Duration) {
+	h := w.Header()
+	h["Content-Type"] = jsonType
+	h.Set("Cache-Control", "public, max-age="+strconv.Itoa(int(maxAge.Seconds())))
+	h.Set("ETag", d.etag)
+	if r.Header.Get("If-None-Match") == d.etag {
+		w.WriteHeader(http.StatusNotModified)
+		return
+	}
+	_, _ = w.Write(d.body)
+}

@@ -1,0 +1,56 @@
+package oauth
+
+import (
+	"time"
+
+	"github.com/ory/fosite"
+)
+
+// registration implements what fosite asks of a client.
+var (
+	_ fosite.Client             = (*registration)(nil)
+	_ fosite.ResponseModeClient = (*registration)(nil)
+)
+
+// GetID implements fosite.Client.
+func (r *registration) GetID() string { return r.ID }
+
+// GetHashedSecret implements fosite.Client; secrets are compared by authenticate alone.
+func (r *registration) GetHashedSecret() []byte { return nil }
+
+// GetRedirectURIs implements fosite.Client. parseAuthorize has compared the redirect URI before, more strictly.
+func (r *registration) GetRedirectURIs() []string { return r.RedirectURIs }
+
+// GetGrantTypes implements fosite.Client.
+func (r *registration) GetGrantTypes() fosite.Arguments { return r.GrantTypes }
+
+// GetResponseTypes implements fosite.Client.
+func (r *registration) GetResponseTypes() fosite.Arguments { return r.ResponseTypes }
+
+// GetScopes implements fosite.Client.
+func (r *registration) GetScopes() fosite.Arguments { return r.Scopes }
+
+// IsPublic implements fosite.Client.
+func (r *registration) IsPublic() bool { return r.Public() }
+
+// GetAudience implements fosite.Client.
+func (r *registration) GetAudience() fosite.Arguments { return r.Audiences }
+
+// GetResponseModes implements fosite.ResponseModeClient.
+func (r *registration) GetResponseModes() []fosite.ResponseModeType {
+	return []fosite.ResponseModeType{fosite.ResponseModeQuery, fosite.ResponseModeFragment, fosite.ResponseModeFormPost}
+}
+
+// GetEffectiveLifespan implements fosite.ClientWithCustomTokenLifespans' getter.
+func (r *registration) GetEffectiveLifespan(_ fosite.GrantType, kind fosite.TokenType, fallback time.Duration) time.Duration {
+	if kind == fosite.AccessToken && r.AccessTokenTTL > 0 {
+		return r.AccessTokenTTL
+	}
+	return fallback
+}
+
+// pkceExcused reports whether this request may do without a code challenge: a confidential client that was registered
+// so, whose nonce then guards against code injection (RFC 9700 §2.1.1).
+func (r *registration) pkceExcused(nonce string) bool {
+	return !r.RequirePKCE && !r.Public() && nonce != ""
+}

@@ -1,0 +1,93 @@
+package oauth
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"html/template"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/ory/fosite"
+)
+
+// respond sends an authorization response or error to the app: by query, fragment or a form that posts itself. Every
+// one carries iss (RFC 9207), and state as it came.
+func (s *Server) respond(w http.ResponseWriter, req *authorization, params url.Values) {
+	params.Set("iss", s.Site.Issuer())
+	if req.state != "" {
+		params.Set("state", req.state)
+	}
+	w.Header()["Cache-Control"] = noStore
+	w.Header()["Pragma"] = noCache
+	location := req.redirect
+	switch req.mode {
+	case fosite.ResponseModeFormPost:
+		s.formPost(w, req.redirect, params)
+		return
+	case fosite.ResponseModeFragment:
+		location += "#" + params.Encode()
+	default:
+		separator := "?"
+		if strings.Contains(location, "?") {
+			separator = "&" // the registered query stays as it is, byte by byte
+		}
+		location += separator + params.Encode()
+	}
+	w.Header().Set("Location", location)
+	w.WriteHeader(http.StatusSeeOther)
+}
+
+// refuse tells the app why there is no code, if the request named a redirect URI that is registered; else it tells the person,
+// on a page: an unchecked redirect would make this server an open redirector.
+func (s *Server) refuse(w http.ResponseWriter, r *http.Request, req *authorization, err error) error {
+	e := describe(err)
+	if e.status >= http.StatusInternalServerError {
+		s.Log.ErrorContext(r.Context(), "authorization failed", "err", err)
+	} else {
+		s.Log.InfoContext(r.Context(), "authorization refused", "client_id", req.clientID(), "error", e.Code, "description", e.Description)
+	}
+	if req == nil || req.redirect == "" || e.status == http.StatusServiceUnavailable {
+		page := ErrorPage{Status: http.StatusBadRequest, Code: e.Code, Key: "error.oauth." + e.Code}
+		if e.status >= http.StatusInternalServerError {
+			page.Status = e.status
+		}
+		if e.status == http.StatusServiceUnavailable {
+			w.Header().Set("Retry-After", retryAfter)
+		}
+		if req != nil && req.client != nil {
+			page.ClientName, page.ClientURI = req.client.Name, req.client.ClientURI
+		}
+		s.errorPage(w, r, page)
+		return nil
+	}
+	s.respond(w, req, url.Values{"error": {e.Code}, "error_description": {e.Description}})
+	return nil
+}
+
+// formPostScript submits the form; the policy allows it by its hash. Without scripts the button does it.
+const formPostScript = "document.forms[0].submit()"
+
+var formPostPage = template.Must(template.New("form_post").Parse(`<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>Returning to the app</title></head>
+<body><form method="post" action="{{.Action}}">
+{{range $name, $values := .Params}}{{range $values}}<input type="hidden" name="{{$name}}" value="{{.}}">
+{{end}}{{end}}<noscript><p>You are signed in.</p><button type="submit">Continue to the app</button></noscript>
+</form><script>` + formPostScript + `</script></body></html>
+`))
+
+var formPostPolicy = func() string {
+	sum := sha256.Sum256([]byte(formPostScript))
+	// No form-action: browsers apply it to where the app redirects after the post, which is the app's business.
+	return "default-src 'none'; base-uri 'none'; frame-ancestors 'none'; script-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"
+}()
+
+// formPost is OAuth 2.0 Form Post Response Mode. The action was registered and has a scheme that the server allows.
+func (s *Server) formPost(w http.ResponseWriter, action string, params url.Values) {
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.Header().Set("Content-Security-Policy", formPostPolicy)
+	_ = formPostPage.Execute(w, struct {
+		Action template.URL // validateRedirectURI allows https, loopback and private-use schemes only
+		Params url.Values
+	}{template.URL(action), params}) //nolint:gosec // see the line above
+}

@@ -1,0 +1,74 @@
+package oauth
+
+import (
+	"time"
+
+	"github.com/ory/fosite"
+	"github.com/ory/fosite/handler/openid"
+	"github.com/ory/fosite/token/jwt"
+)
+
+// session is what the tokens of one authorization say about the person and the login. It travels in the authorization
+// code and in the grant's row; fosite carries it about as its Session.
+type session struct {
+	Subject     string    `json:"sub,omitempty"`
+	GrantID     string    `json:"gid,omitempty"`
+	SessionID   string    `json:"sid,omitempty"`
+	AuthTime    time.Time `json:"auth_time,omitzero"`
+	RequestedAt time.Time `json:"requested_at,omitzero"` // prompt and max_age are judged against it
+	ACR         string    `json:"acr,omitempty"`
+	AMR         []string  `json:"amr,omitempty"`
+	Nonce       string    `json:"nonce,omitempty"`
+	Claims      *claims   `json:"claims,omitempty"` // the claims parameter (OpenID Connect Core §5.5)
+
+	expires map[fosite.TokenType]time.Time
+	id      *jwt.IDTokenClaims
+	headers *jwt.Headers
+	sha512  bool // at_hash of an EdDSA ID token
+}
+
+var _ openid.Session = (*session)(nil)
+
+// SetExpiresAt implements fosite.Session.
+func (s *session) SetExpiresAt(kind fosite.TokenType, at time.Time) {
+	if s.expires == nil {
+		s.expires = make(map[fosite.TokenType]time.Time, 3)
+	}
+	s.expires[kind] = at
+}
+
+// GetExpiresAt implements fosite.Session.
+func (s *session) GetExpiresAt(kind fosite.TokenType) time.Time { return s.expires[kind] }
+
+// GetUsername implements fosite.Session.
+func (s *session) GetUsername() string { return "" }
+
+// GetSubject implements fosite.Session.
+func (s *session) GetSubject() string { return s.Subject }
+
+// Clone implements fosite.Session; what belongs to one answer only is left behind.
+func (s *session) Clone() fosite.Session {
+	c := *s
+	c.expires, c.id, c.headers = nil, nil, nil
+	return &c
+}
+
+// IDTokenClaims implements openid.Session. fosite reads them to judge prompt and max_age and leaves at_hash there.
+func (s *session) IDTokenClaims() *jwt.IDTokenClaims {
+	if s.id == nil {
+		s.id = &jwt.IDTokenClaims{Subject: s.Subject, AuthTime: s.AuthTime, RequestedAt: s.RequestedAt}
+	}
+	return s.id
+}
+
+// IDTokenHeaders implements openid.Session. fosite picks the hash for at_hash from the digits behind the first two
+// letters of "alg"; "EdDSA" has none, and clients expect SHA-512 with Ed25519.
+func (s *session) IDTokenHeaders() *jwt.Headers {
+	if s.headers == nil {
+		s.headers = &jwt.Headers{}
+		if s.sha512 {
+			s.headers.Add("alg", "ED512")
+		}
+	}
+	return s.headers
+}

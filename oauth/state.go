@@ -1,0 +1,32 @@
+package oauth
+
+import "context"
+
+// state is what the parts of one request share. fosite's storage interfaces have one method per row it would like to
+// keep; here they fill or read this one record, which is written in one trip.
+type state struct {
+	client      *registration // named or authenticated by this request
+	pkceExcused bool
+
+	code    *codeRecord // being issued, or claimed
+	codeKey string
+
+	grant     *grant   // being created, or just rotated
+	successor string   // refresh token that the answer hands out
+	scopes    []string // scope parameter of a refresh request
+}
+
+type stateKey struct{}
+
+func withState(ctx context.Context, st *state) context.Context {
+	return context.WithValue(ctx, stateKey{}, st)
+}
+
+// requestState returns the record that the endpoint put into ctx.
+func requestState(ctx context.Context) *state {
+	st, _ := ctx.Value(stateKey{}).(*state)
+	if st == nil {
+		return &state{}
+	}
+	return st
+}

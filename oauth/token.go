@@ -1,0 +1,120 @@
+package oauth
+
+import (
+	"context"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/ory/fosite"
+
+	"github.com/gatehouse-id/gatehouse/keys"
+)
+
+// token answers POST /token (RFC 6749 §3.2).
+func (s *Server) token(w http.ResponseWriter, r *http.Request) error {
+	answer, err := s.exchange(r)
+	if err != nil {
+		s.writeError(w, r, err)
+		return nil
+	}
+	writeJSON(w, http.StatusOK, answer)
+	return nil
+}
+
+// exchange runs one token request: what every grant type must pass stands here, so that no new one can forget it.
+func (s *Server) exchange(r *http.Request) (map[string]any, error) {
+	form, err := bodyForm(r)
+	if err != nil {
+		return nil, err
+	}
+	st := &state{scopes: strings.Fields(form.Get("scope"))}
+	ctx := withState(r.Context(), st)
+	switch form.Get("grant_type") {
+	case GrantAuthorizationCode, GrantRefreshToken, GrantClientCredentials:
+	case "":
+		return nil, newError("invalid_request", "The grant_type is missing.")
+	default:
+		return nil, newError("unsupported_grant_type", "The grant_type is not supported.")
+	}
+	if _, err := s.authenticateClient(ctx, r, form); err != nil {
+		return nil, err
+	}
+	if !slices.Contains(st.client.GrantTypes, form.Get("grant_type")) {
+		return nil, newError("unauthorized_client", "The client is not registered for this grant_type.")
+	}
+	for _, scope := range st.scopes {
+		if !slices.Contains(st.client.Scopes, scope) {
+			return nil, newError("invalid_scope", "The client is not registered for a scope it asked for.")
+		}
+	}
+	ar, err := s.provider.NewAccessRequest(ctx, fositeTokenRequest(r, form), &session{})
+	if err != nil {
+		return nil, err
+	}
+	if err := s.checkGrant(ctx, ar.(*fosite.AccessRequest)); err != nil {
+		return nil, err
+	}
+	resp, err := s.provider.NewAccessResponse(ctx, ar)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.checkIssued(ctx); err != nil {
+		return nil, err
+	}
+	answer := resp.ToMap()
+	answer["token_type"] = "Bearer"
+	return answer, nil
+}
+
+// fositeTokenRequest shows fosite the checked parameters; the client has been authenticated.
+func fositeTokenRequest(r *http.Request, form map[string][]string) *http.Request {
+	return &http.Request{Method: http.MethodPost, URL: r.URL, Header: http.Header{}, Form: form, PostForm: form}
+}
+
+// checkGrant is the seam between what was asked and what is issued: the session is there, nothing is made yet.
+func (s *Server) checkGrant(_ context.Context, ar *fosite.AccessRequest) error {
+	client, sess := ar.Client.(*registration), ar.Session.(*session)
+	sess.sha512 = keys.Alg(client.IDTokenAlg) == keys.EdDSA
+	switch {
+	case ar.GrantTypes.ExactOne(GrantClientCredentials):
+		scopes := ar.RequestedScope
+		if len(scopes) == 0 { // RFC 6749 §3.3: the default is all that the client is registered for
+			scopes = slices.DeleteFunc(slices.Clone(client.Scopes), func(scope string) bool { return slices.Contains(standardScopes, scope) })
+		}
+		for _, scope := range scopes {
+			if slices.Contains(standardScopes, scope) { // they speak of a person, and there is none
+				return newError("invalid_scope", "The scope "+scope+" needs a person.")
+			}
+		}
+		ar.GrantedScope = fosite.Arguments(scopes)
+	case ar.GrantTypes.ExactOne(GrantRefreshToken):
+		if asked := strings.Fields(ar.Form.Get("scope")); len(asked) > 0 { // the new access token gets less, the grant keeps all
+			ar.GrantedScope = slices.DeleteFunc(slices.Clone(ar.GrantedScope), func(scope string) bool { return !slices.Contains(asked, scope) })
+		}
+	}
+	return nil
+}
+
+// checkIssued looks, after a code was exchanged, whether the session, the person or the consent has ended since the code
+// was made. It comes last because whoever ends them marks first and then looks for grants: one of both sees the other.
+func (s *Server) checkIssued(ctx context.Context) error {
+	st := requestState(ctx)
+	if st.code == nil {
+		return nil
+	}
+	sess := st.code.Session
+	revoked, err := s.Revocations.revoked(ctx, st.code.IssuedAt, markSession(sess.SessionID), markUser(sess.Subject), markApp(sess.Subject, st.client.ID))
+	if err != nil {
+		return err
+	}
+	if !revoked {
+		return nil
+	}
+	if st.grant != nil {
+		if err := s.Grants.revoke(ctx, st.grant.ID); err != nil {
+			return err
+		}
+	}
+	return newError("invalid_grant", "The authorization has ended.")
+}
