@@ -13,7 +13,7 @@ var ErrUnavailable = errors.New("cache unavailable")
 
 // Cache is implemented by Memory (one process) and Redis (many), which pass one contract test.
 type Cache interface {
-	// Put stores value under key until ttl has passed.
+	// Put stores a copy of value under key, unclaimed, until ttl has passed. A ttl that is not positive has passed.
 	Put(ctx context.Context, key string, value []byte, ttl time.Duration) error
 	// Get returns the value under key, or ok = false.
 	Get(ctx context.Context, key string) (value []byte, ok bool, err error)
@@ -27,7 +27,8 @@ type Cache interface {
 	Claim(ctx context.Context, key string) (value []byte, first, ok bool, err error)
 	// Add marks key until ttl has passed and reports whether it was unmarked.
 	Add(ctx context.Context, key string, ttl time.Duration) (bool, error)
-	// Allow spends one of limit per window for key (GCRA), or says how long to wait.
+	// Allow spends one of limit (at least 1) per window for key, or says how long to wait (GCRA). What is refused
+	// is not spent. Keys of Allow are its own: no other method may use them.
 	Allow(ctx context.Context, key string, limit int, window time.Duration) (wait time.Duration, err error)
 	// Delete forgets keys; an absent one is no error.
 	Delete(ctx context.Context, key string) error

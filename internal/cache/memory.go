@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"bytes"
 	"context"
 	"sync"
 	"time"
@@ -45,7 +46,7 @@ func (m *Memory) Get(_ context.Context, key string) ([]byte, bool, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	e, ok := m.live(key)
-	return e.value, ok, nil
+	return bytes.Clone(e.value), ok, nil
 }
 
 // GetMany implements Cache.
@@ -55,7 +56,7 @@ func (m *Memory) GetMany(_ context.Context, keys ...string) ([][]byte, error) {
 	values := make([][]byte, len(keys))
 	for i, key := range keys {
 		if e, ok := m.live(key); ok {
-			values[i] = e.value
+			values[i] = bytes.Clone(e.value)
 		}
 	}
 	return values, nil
@@ -81,7 +82,7 @@ func (m *Memory) Claim(_ context.Context, key string) ([]byte, bool, bool, error
 	first := !e.claimed
 	e.claimed = true
 	m.entries[key] = e
-	return e.value, first, true, nil
+	return bytes.Clone(e.value), first, true, nil
 }
 
 // Add implements Cache.
@@ -91,7 +92,7 @@ func (m *Memory) Add(_ context.Context, key string, ttl time.Duration) (bool, er
 	if _, ok := m.live(key); ok {
 		return false, nil
 	}
-	m.set(key, []byte{}, ttl)
+	m.set(key, nil, ttl)
 	return true, nil
 }
 
@@ -104,11 +105,11 @@ func (m *Memory) Allow(_ context.Context, key string, limit int, window time.Dur
 	if e, ok := m.live(key); ok {
 		arrival = e.expires
 	}
-	arrival = arrival.Add(window / time.Duration(limit))
+	arrival = arrival.Add(window / time.Duration(max(limit, 1)))
 	if wait := arrival.Add(-window).Sub(now); wait > 0 {
 		return wait, nil
 	}
-	m.set(key, []byte{}, arrival.Sub(now))
+	m.set(key, nil, arrival.Sub(now))
 	return 0, nil
 }
 
@@ -137,7 +138,8 @@ func (m *Memory) live(key string) (entry, bool) {
 // set stores an entry, and once in a while drops the expired ones.
 func (m *Memory) set(key string, value []byte, ttl time.Duration) {
 	now := m.now()
-	m.entries[key] = entry{value: value, expires: now.Add(ttl)}
+	// The copy keeps a caller that reuses its buffer from changing what others will read, as a server apart would.
+	m.entries[key] = entry{value: append([]byte{}, value...), expires: now.Add(ttl)}
 	if now.Sub(m.swept) < sweepEvery {
 		return
 	}

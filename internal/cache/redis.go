@@ -4,24 +4,45 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
-// Redis is a Cache shared by every replica. Keys begin with "gatehouse:".
+// Redis is a Cache shared by every replica. Keys begin with "gatehouse:". A value has one byte in front that says whether
+// it was claimed, so that claiming needs no second key and keeps the time to live.
 type Redis struct{ client redis.UniversalClient }
 
-const prefix = "gatehouse:"
+const (
+	prefix  = "gatehouse:"
+	fresh   = '0'
+	claimed = '1'
+)
 
-// OpenRedis connects to a redis:// or rediss:// URL and checks that the server answers.
-func OpenRedis(ctx context.Context, url string) (*Redis, error) {
-	options, err := redis.ParseURL(url)
+// OpenRedis connects to a redis:// or rediss:// URL and checks that the server answers. Timeouts that the URL does not set
+// are short: a person waits for the answer, and an error that says "try again" is one.
+func OpenRedis(ctx context.Context, address string) (*Redis, error) {
+	options, err := redis.ParseURL(address)
 	if err != nil {
+		if bad := (*url.Error)(nil); errors.As(err, &bad) {
+			err = bad.Err // without the URL, which may hold a password
+		}
 		return nil, fmt.Errorf("redis URL: %w", err)
 	}
 	options.ContextTimeoutEnabled = true
-	options.MaintNotificationsConfig = nil
+	options.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
+	if options.DialTimeout == 0 {
+		options.DialTimeout = 2 * time.Second
+	}
+	if options.ReadTimeout == 0 {
+		options.ReadTimeout = time.Second
+	}
+	if options.MaxRetries == 0 {
+		options.MaxRetries = 1
+	}
+	options.DialerRetries = 1
 	r := &Redis{redis.NewClient(options)}
 	if err := r.Ping(ctx); err != nil {
 		_ = r.Close()
@@ -32,7 +53,7 @@ func OpenRedis(ctx context.Context, url string) (*Redis, error) {
 
 // Put implements Cache.
 func (r *Redis) Put(ctx context.Context, key string, value []byte, ttl time.Duration) error {
-	return unavailable(r.client.Set(ctx, prefix+key, value, ttl).Err())
+	return unavailable(r.client.Set(ctx, prefix+key, append([]byte{fresh}, value...), atLeast(ttl)).Err())
 }
 
 // Get implements Cache.
@@ -42,6 +63,9 @@ func (r *Redis) Get(ctx context.Context, key string) ([]byte, bool, error) {
 
 // GetMany implements Cache.
 func (r *Redis) GetMany(ctx context.Context, keys ...string) ([][]byte, error) {
+	if len(keys) == 0 {
+		return nil, nil
+	}
 	full := make([]string, len(keys))
 	for i, key := range keys {
 		full[i] = prefix + key
@@ -52,8 +76,8 @@ func (r *Redis) GetMany(ctx context.Context, keys ...string) ([][]byte, error) {
 	}
 	values := make([][]byte, len(keys))
 	for i, a := range answers {
-		if s, ok := a.(string); ok {
-			values[i] = []byte(s)
+		if s, ok := a.(string); ok && s != "" {
+			values[i] = []byte(s[1:])
 		}
 	}
 	return values, nil
@@ -64,31 +88,27 @@ func (r *Redis) Take(ctx context.Context, key string) ([]byte, bool, error) {
 	return found(r.client.GetDel(ctx, prefix+key).Bytes())
 }
 
-// claim marks a value in place by a companion key with the same time to live. A key that is claimed carries a hash tag
-// ("code:{…}"), so that both keys live on one node of a Redis Cluster.
+// claim marks a value in place and answers with what was there before.
 var claim = redis.NewScript(`
 local v = redis.call('GET', KEYS[1])
-if not v then return false end
-local first = redis.call('SET', KEYS[2], 1, 'NX', 'PX', math.max(1, redis.call('PTTL', KEYS[1])))
-return {first and 1 or 0, v}`)
+if v and string.sub(v, 1, 1) == ARGV[1] then redis.call('SETRANGE', KEYS[1], 0, ARGV[2]) end
+return v`)
 
 // Claim implements Cache.
 func (r *Redis) Claim(ctx context.Context, key string) ([]byte, bool, bool, error) {
-	answer, err := claim.Run(ctx, r.client, []string{prefix + key, prefix + key + ":used"}).Slice()
-	if errors.Is(err, redis.Nil) {
+	before, err := claim.Run(ctx, r.client, []string{prefix + key}, string(fresh), string(claimed)).Text()
+	if errors.Is(err, redis.Nil) || err == nil && before == "" {
 		return nil, false, false, nil
 	}
 	if err != nil {
 		return nil, false, false, unavailable(err)
 	}
-	first, _ := answer[0].(int64)
-	value, _ := answer[1].(string)
-	return []byte(value), first == 1, true, nil
+	return []byte(before[1:]), before[0] == fresh, true, nil
 }
 
 // Add implements Cache.
 func (r *Redis) Add(ctx context.Context, key string, ttl time.Duration) (bool, error) {
-	err := r.client.SetArgs(ctx, prefix+key, 1, redis.SetArgs{Mode: "NX", TTL: ttl}).Err()
+	err := r.client.SetArgs(ctx, prefix+key, []byte{fresh}, redis.SetArgs{Mode: "NX", TTL: atLeast(ttl)}).Err()
 	if errors.Is(err, redis.Nil) {
 		return false, nil
 	}
@@ -107,7 +127,7 @@ return 0`)
 
 // Allow implements Cache.
 func (r *Redis) Allow(ctx context.Context, key string, limit int, window time.Duration) (time.Duration, error) {
-	step := window / time.Duration(limit)
+	step := window / time.Duration(max(limit, 1))
 	wait, err := allow.Run(ctx, r.client, []string{prefix + key}, step.Microseconds(), window.Microseconds()).Int64()
 	return time.Duration(wait) * time.Microsecond, unavailable(err)
 }
@@ -127,8 +147,14 @@ func found(value []byte, err error) ([]byte, bool, error) {
 	if errors.Is(err, redis.Nil) {
 		return nil, false, nil
 	}
-	return value, err == nil, unavailable(err)
+	if err != nil || len(value) == 0 {
+		return nil, false, unavailable(err)
+	}
+	return value[1:], true, nil
 }
+
+// atLeast keeps a time to live that has run out from becoming none at all: Redis takes zero for "forever".
+func atLeast(ttl time.Duration) time.Duration { return max(ttl, time.Millisecond) }
 
 func unavailable(err error) error {
 	if err == nil || errors.Is(err, context.Canceled) {
