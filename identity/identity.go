@@ -5,7 +5,6 @@ package identity
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"time"
 
@@ -62,7 +61,7 @@ type Directory struct {
 	emailKey    []byte // makes users.email_index
 	recoveryKey []byte // makes recovery_codes.code_hash
 	hasher      *hasher
-	dummyHash   string // hashed for accounts that do not exist, so that they take as long as the others
+	absentHash  string // checked for accounts that do not exist, so that they take as long as the others
 }
 
 // New opens the directory on a migrated database.
@@ -86,6 +85,7 @@ func open(ctx context.Context, c Config, cost argonCost) (*Directory, error) {
 		},
 		hasher: newHasher(cost, c.PasswordWorkers),
 	}
+	d.absentHash = d.hasher.absent()
 	if d.now == nil {
 		d.now = time.Now
 	}
@@ -98,9 +98,6 @@ func open(ctx context.Context, c Config, cost argonCost) (*Directory, error) {
 	}
 	if d.recoveryKey, err = c.Seal.Secret(ctx, c.DB, "recovery-codes"); err != nil {
 		return nil, err
-	}
-	if d.dummyHash, err = d.hasher.hash(ctx, "no account has this password"); err != nil {
-		return nil, fmt.Errorf("hash for absent accounts: %w", err)
 	}
 	return d, nil
 }

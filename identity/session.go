@@ -1,0 +1,361 @@
+package identity
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/gatehouse-id/gatehouse/internal/audit"
+	"github.com/gatehouse-id/gatehouse/internal/db"
+)
+
+// Authentication methods (amr, RFC 8176). A recovery code is a one-time password that was printed beforehand; the RFC has no
+// value of its own for it. A sign-in with a second factor carries AMRPassword, AMROTP and AMRMFA.
+const (
+	AMRPassword = "pwd"
+	AMROTP      = "otp"
+	AMRMFA      = "mfa"
+	AMRRecovery = AMROTP
+)
+
+// Authentication context classes (acr).
+const (
+	ACRPassword = "urn:gatehouse:pwd"
+	ACRMFA      = "urn:gatehouse:mfa"
+)
+
+// seenEvery bounds how often a session's last use is written.
+const seenEvery = 5 * time.Minute
+
+// maxUserAgent is how many bytes of a browser's name are kept.
+const maxUserAgent = 300
+
+// Device is where a session lives.
+type Device struct {
+	UserAgent string     `json:"user_agent,omitempty"`
+	Address   netip.Addr `json:"address,omitzero"`
+}
+
+// Session is a browser in which a person has signed in.
+type Session struct {
+	ID         string // the sid claim
+	UserID     string
+	AuthTime   time.Time // when AMR was proven
+	AMR        []string
+	CreatedAt  time.Time
+	LastSeenAt time.Time // to within five minutes
+	ExpiresAt  time.Time // absolute
+
+	EmailVerified      bool
+	MustChangePassword bool
+	HasTOTP            bool
+	Role               string
+
+	Device Device // filled by Sessions only
+
+	tokenHash []byte // of the cookie it was found by
+}
+
+// ACR is the authentication context class that the session's methods amount to.
+func (s Session) ACR() string {
+	if slices.Contains(s.AMR, AMRMFA) {
+		return ACRMFA
+	}
+	return ACRPassword
+}
+
+// StartSession signs a person in after amr was proven and returns the token for the cookie, which is always new: a token
+// planted or seen before the login is worth nothing after it (session fixation). oldToken is the cookie the browser came with, or "".
+// If it is a session of the same person, that session goes on under its id, so that signing out later still ends the tokens
+// that apps got in it. A session of somebody else ends as if signed out. A disabled or absent person gives ErrNotFound.
+func (d *Directory) StartSession(ctx context.Context, userID string, amr []string, dev Device, oldToken string) (token string, s Session, err error) {
+	now := d.now()
+	token, hash := newToken()
+	s = Session{UserID: userID, AuthTime: now, AMR: slices.Clone(amr), CreatedAt: now, LastSeenAt: now, ExpiresAt: now.Add(d.sessionMax), tokenHash: hash}
+	err = d.db.Tx(ctx, func(ctx context.Context) error {
+		var dataKey []byte
+		if err := d.db.QueryRow(ctx, `SELECT u.data_key, u.email_verified, u.must_change_password, u.role,
+			EXISTS (SELECT 1 FROM totp t WHERE t.user_id = u.id AND t.confirmed_at IS NOT NULL)
+			FROM users u WHERE u.id = $1 AND u.status = 'active'`, userID).
+			Scan(&dataKey, &s.EmailVerified, &s.MustChangePassword, &s.Role, &s.HasTOTP); err != nil {
+			return err
+		}
+		if s.ID, err = d.replaceSession(ctx, userID, oldToken); err != nil {
+			return err
+		}
+		device, err := d.sealDevice(userID, s.ID, dataKey, dev)
+		if err != nil {
+			return err
+		}
+		if _, err := d.db.Exec(ctx, `INSERT INTO sessions (id, user_id, token_hash, auth_time, amr, device, created_at, last_seen_at, expires_at)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
+			s.ID, userID, hash, db.At(now), db.JSON(&s.AMR), device, db.At(now), db.At(now), db.At(s.ExpiresAt)); err != nil {
+			return err
+		}
+		d.audit.Record(ctx, audit.Event{Action: "session.start", Actor: userID, UserID: userID, Detail: map[string]string{"amr": strings.Join(amr, " ")}})
+		return nil
+	})
+	if err != nil {
+		return "", Session{}, fmt.Errorf("start session: %w", err)
+	}
+	return token, s, nil
+}
+
+// replaceSession removes the session of the browser's old cookie and gives the id for the new one.
+func (d *Directory) replaceSession(ctx context.Context, userID, oldToken string) (id string, err error) {
+	if validToken(oldToken) {
+		var owner string
+		var lastSeen, expires db.Time
+		err := d.db.QueryRow(ctx, `DELETE FROM sessions WHERE token_hash = $1 RETURNING id, user_id, last_seen_at, expires_at`, hashToken(oldToken)).
+			Scan(&id, &owner, &lastSeen, &expires)
+		switch {
+		case errors.Is(err, db.ErrNotFound):
+		case err != nil:
+			return "", err
+		case owner != userID:
+			if err := d.revoke(ctx, owner, id); err != nil {
+				return "", err
+			}
+			d.audit.Record(ctx, audit.Event{Action: "session.end", Actor: owner, UserID: owner, Detail: map[string]string{"reason": "replaced"}})
+		case expires.After(d.now()) && lastSeen.After(d.now().Add(-d.sessionIdle)):
+			return id, nil
+		}
+	}
+	fresh, err := uuid.NewV7()
+	return fresh.String(), err
+}
+
+// Session finds the live session of a cookie, in one statement, or reports ErrNotFound: the person must be active, the
+// session neither too old nor unused for too long.
+func (d *Directory) Session(ctx context.Context, token string) (Session, error) {
+	if !validToken(token) {
+		return Session{}, ErrNotFound
+	}
+	now := d.now()
+	s := Session{tokenHash: hashToken(token)}
+	var authTime, created, lastSeen, expires db.Time
+	err := d.db.QueryRow(ctx, `SELECT s.id, s.user_id, s.auth_time, s.amr, s.created_at, s.last_seen_at, s.expires_at,
+		u.email_verified, u.must_change_password, u.role,
+		EXISTS (SELECT 1 FROM totp t WHERE t.user_id = u.id AND t.confirmed_at IS NOT NULL)
+		FROM sessions s JOIN users u ON u.id = s.user_id
+		WHERE s.token_hash = $1 AND s.expires_at > $2 AND s.last_seen_at > $3 AND u.status = 'active'`,
+		s.tokenHash, db.At(now), db.At(now.Add(-d.sessionIdle))).
+		Scan(&s.ID, &s.UserID, &authTime, db.JSON(&s.AMR), &created, &lastSeen, &expires, &s.EmailVerified, &s.MustChangePassword, &s.Role, &s.HasTOTP)
+	if err != nil {
+		return Session{}, fmt.Errorf("read session: %w", err)
+	}
+	s.AuthTime, s.CreatedAt, s.LastSeenAt, s.ExpiresAt = authTime.Time, created.Time, lastSeen.Time, expires.Time
+	if now.Sub(s.LastSeenAt) >= min(seenEvery, d.sessionIdle/4) {
+		if _, err := d.db.Exec(ctx, `UPDATE sessions SET last_seen_at = $2 WHERE id = $1 AND last_seen_at < $2`, s.ID, db.At(now)); err != nil {
+			d.log.WarnContext(ctx, "last use of session not written", "user_id", s.UserID, "err", err) // the next request tries again
+		}
+		s.LastSeenAt = now
+	}
+	return s, nil
+}
+
+// StepUp notes that the person behind s has proven amr just now: a password (with or without a second factor) replaces what
+// was proven before, so that AMR always says what was proven at AuthTime; a second factor alone adds to it. The id stays, the
+// token is new and the old one dead. s comes from Session or StartSession; if it has ended or stepped up
+// meanwhile, the answer is ErrNotFound.
+func (d *Directory) StepUp(ctx context.Context, s Session, amr []string) (token string, stepped Session, err error) {
+	now := d.now()
+	token, hash := newToken()
+	methods := slices.Clone(amr)
+	if !slices.Contains(amr, AMRPassword) {
+		methods = slices.Clone(s.AMR)
+		for _, m := range amr {
+			if !slices.Contains(methods, m) {
+				methods = append(methods, m)
+			}
+		}
+	}
+	err = d.db.Tx(ctx, func(ctx context.Context) error {
+		n, err := d.db.Exec(ctx, `UPDATE sessions SET token_hash = $4, auth_time = $5, amr = $6, last_seen_at = $5
+			WHERE id = $1 AND user_id = $2 AND token_hash = $3 AND expires_at > $5
+			AND EXISTS (SELECT 1 FROM users u WHERE u.id = sessions.user_id AND u.status = 'active')`,
+			s.ID, s.UserID, s.tokenHash, hash, db.At(now), db.JSON(&methods))
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			return ErrNotFound
+		}
+		d.audit.Record(ctx, audit.Event{Action: "session.step_up", Actor: s.UserID, UserID: s.UserID, Detail: map[string]string{"amr": strings.Join(amr, " ")}})
+		return nil
+	})
+	if err != nil {
+		return "", Session{}, fmt.Errorf("step up session: %w", err)
+	}
+	s.AMR, s.AuthTime, s.LastSeenAt, s.tokenHash = methods, now, now, hash
+	return token, s, nil
+}
+
+// Sessions lists a person's live sessions, the newest first.
+func (d *Directory) Sessions(ctx context.Context, userID string) ([]Session, error) {
+	now := d.now()
+	var list []Session
+	err := d.db.Query(ctx, func(row db.Scanner) error {
+		s := Session{UserID: userID}
+		var dataKey, device []byte
+		var authTime, created, lastSeen, expires db.Time
+		if err := row.Scan(&s.ID, &authTime, db.JSON(&s.AMR), &device, &created, &lastSeen, &expires, &dataKey,
+			&s.EmailVerified, &s.MustChangePassword, &s.Role); err != nil {
+			return err
+		}
+		s.AuthTime, s.CreatedAt, s.LastSeenAt, s.ExpiresAt = authTime.Time, created.Time, lastSeen.Time, expires.Time
+		var err error
+		s.Device, err = d.openDevice(userID, s.ID, dataKey, device)
+		list = append(list, s)
+		return err
+	}, `SELECT s.id, s.auth_time, s.amr, s.device, s.created_at, s.last_seen_at, s.expires_at, u.data_key, u.email_verified, u.must_change_password, u.role
+		FROM sessions s JOIN users u ON u.id = s.user_id
+		WHERE s.user_id = $1 AND s.expires_at > $2 AND s.last_seen_at > $3 AND u.status = 'active' ORDER BY s.id DESC LIMIT 200`,
+		userID, db.At(now), db.At(now.Add(-d.sessionIdle)))
+	if err != nil {
+		return nil, fmt.Errorf("list sessions: %w", err)
+	}
+	return list, nil
+}
+
+// EndSession ends one session of a person and the tokens issued in it, or reports ErrNotFound.
+func (d *Directory) EndSession(ctx context.Context, userID, sessionID string) error {
+	err := d.db.Tx(ctx, func(ctx context.Context) error {
+		n, err := d.db.Exec(ctx, `DELETE FROM sessions WHERE id = $1 AND user_id = $2`, sessionID, userID)
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			return ErrNotFound // nor are its tokens revoked: it may be somebody else's
+		}
+		if err := d.revoke(ctx, userID, sessionID); err != nil {
+			return err
+		}
+		d.audit.Record(ctx, audit.Event{Action: "session.end", Actor: userID, UserID: userID})
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("end session: %w", err)
+	}
+	return nil
+}
+
+// EndSessions ends a person's sessions and their tokens, all but one; with an empty exceptSessionID all, and all tokens.
+// It returns how many sessions ended.
+func (d *Directory) EndSessions(ctx context.Context, userID, exceptSessionID string) (ended int, err error) {
+	err = d.db.Tx(ctx, func(ctx context.Context) error {
+		if exceptSessionID == "" {
+			ended, err = d.endAll(ctx, userID)
+		} else {
+			ended, err = d.endOthers(ctx, userID, exceptSessionID)
+		}
+		if err == nil && ended > 0 {
+			d.audit.Record(ctx, audit.Event{Action: "session.end_all", Actor: userID, UserID: userID})
+		}
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("end sessions: %w", err)
+	}
+	return ended, nil
+}
+
+// endAll ends every session and token of a person, in the transaction in ctx.
+func (d *Directory) endAll(ctx context.Context, userID string) (int, error) {
+	n, err := d.db.Exec(ctx, `DELETE FROM sessions WHERE user_id = $1`, userID)
+	if err != nil {
+		return 0, err
+	}
+	return int(n), d.revoke(ctx, userID, "")
+}
+
+func (d *Directory) endOthers(ctx context.Context, userID, exceptSessionID string) (int, error) {
+	var ids []string
+	err := d.db.Query(ctx, func(row db.Scanner) error {
+		var id string
+		err := row.Scan(&id)
+		ids = append(ids, id)
+		return err
+	}, `DELETE FROM sessions WHERE user_id = $1 AND id <> $2 RETURNING id`, userID, exceptSessionID)
+	for _, id := range ids {
+		if err == nil {
+			err = d.revoke(ctx, userID, id)
+		}
+	}
+	return len(ids), err
+}
+
+// Purge deletes sessions and mail links that are over.
+func (d *Directory) Purge(ctx context.Context) error {
+	now := d.now()
+	if _, err := d.db.Exec(ctx, `DELETE FROM sessions WHERE expires_at <= $1 OR last_seen_at <= $2`, db.At(now), db.At(now.Add(-d.sessionIdle))); err != nil {
+		return fmt.Errorf("purge sessions: %w", err)
+	}
+	if _, err := d.db.Exec(ctx, `DELETE FROM mail_links WHERE expires_at <= $1`, db.At(now)); err != nil {
+		return fmt.Errorf("purge mail links: %w", err)
+	}
+	return nil
+}
+
+func devicePurpose(userID, sessionID string) string { return "device:" + userID + ":" + sessionID }
+
+func (d *Directory) sealDevice(userID, sessionID string, dataKey []byte, dev Device) ([]byte, error) {
+	own, err := d.ownSealer(userID, dataKey)
+	if err != nil {
+		return nil, err
+	}
+	if len(dev.UserAgent) > maxUserAgent {
+		dev.UserAgent = dev.UserAgent[:maxUserAgent]
+	}
+	dev.UserAgent = strings.ToValidUTF8(dev.UserAgent, "")
+	plain, err := json.Marshal(dev)
+	if err != nil {
+		return nil, err
+	}
+	return own.Seal(plain, devicePurpose(userID, sessionID)), nil
+}
+
+func (d *Directory) openDevice(userID, sessionID string, dataKey, sealed []byte) (dev Device, err error) {
+	own, err := d.ownSealer(userID, dataKey)
+	if err != nil {
+		return Device{}, err
+	}
+	plain, err := own.Open(sealed, devicePurpose(userID, sessionID))
+	if err == nil {
+		err = json.Unmarshal(plain, &dev)
+	}
+	if err != nil {
+		return Device{}, fmt.Errorf("device of session: %w", err)
+	}
+	return dev, nil
+}
+
+// tokenSize is the length of a token in bytes: 256 bits.
+const tokenSize = 32
+
+// newToken makes a token for a cookie or a link, and the hash under which it is kept.
+func newToken() (token string, hash []byte) {
+	raw := make([]byte, tokenSize)
+	_, _ = rand.Read(raw) // never fails (crypto/rand)
+	token = base64.RawURLEncoding.EncodeToString(raw)
+	return token, hashToken(token)
+}
+
+// hashToken needs no salt: a token is random.
+func hashToken(token string) []byte {
+	sum := sha256.Sum256([]byte(token))
+	return sum[:]
+}
+
+// validToken tells whether a string can be a token at all, before the database is asked.
+func validToken(s string) bool { return len(s) == (tokenSize*8+5)/6 }

@@ -1,0 +1,172 @@
+package identity
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/gatehouse-id/gatehouse/internal/audit"
+	"github.com/gatehouse-id/gatehouse/internal/db"
+	"github.com/gatehouse-id/gatehouse/internal/seal"
+)
+
+// CheckPassword signs a person in by address and password. It reports ErrCredentials, *LimitError when the client
+// address or the whole server has had its share, or ErrBusy. Every try is counted before the hash is computed, so that
+// parallel guesses cannot slip through; a right password clears the account's count. An account with too many wrong tries
+// answers ErrCredentials even to the right password, and takes as long: neither its existence nor its lock shows.
+func (d *Directory) CheckPassword(ctx context.Context, email, password string, addr netip.Addr) (User, error) {
+	index := d.emailIndex(email)
+	return d.checkPassword(ctx, "password.check", accountKey(index), password, addr, func(ctx context.Context) (userRow, error) {
+		return scanUser(d.db.QueryRow(ctx, userSelect+` WHERE u.email_index = $1`, index))
+	})
+}
+
+// CheckUserPassword asks a person who is known already for the password again, under the same limits.
+func (d *Directory) CheckUserPassword(ctx context.Context, userID, password string, addr netip.Addr) error {
+	var index []byte
+	err := d.db.QueryRow(ctx, `SELECT email_index FROM users WHERE id = $1`, userID).Scan(&index)
+	if errors.Is(err, db.ErrNotFound) {
+		index = seal.MAC(d.emailKey, "no such id", userID)
+	} else if err != nil {
+		return fmt.Errorf("read user: %w", err)
+	}
+	_, err = d.checkPassword(ctx, "password.confirm", accountKey(index), password, addr, func(ctx context.Context) (userRow, error) {
+		return scanUser(d.db.QueryRow(ctx, userSelect+` WHERE u.id = $1`, userID))
+	})
+	return err
+}
+
+func (d *Directory) checkPassword(ctx context.Context, action, account, password string, addr netip.Addr,
+	find func(ctx context.Context) (userRow, error),
+) (User, error) {
+	if err := d.spend(ctx, "password-address:"+addressKey(addr), d.limits.AddressTries, d.limits.AddressWindow); err != nil {
+		return User{}, err
+	}
+	if err := d.spend(ctx, "password-overall", d.limits.OverallPerSecond, time.Second); err != nil {
+		return User{}, err
+	}
+	// A place in the queue comes before the account's count: a busy server must not use up a person's tries.
+	if err := d.hasher.enter(); err != nil {
+		return User{}, err
+	}
+	defer d.hasher.leave()
+	var limited *LimitError
+	err := d.spend(ctx, account, d.limits.AccountTries, d.limits.AccountWindow)
+	if err != nil && !errors.As(err, &limited) {
+		return User{}, err
+	}
+	r, err := find(ctx)
+	reason := ""
+	switch {
+	case errors.Is(err, db.ErrNotFound):
+		reason = "unknown"
+	case err != nil:
+		return User{}, fmt.Errorf("read user: %w", err)
+	case limited != nil:
+		reason = "locked"
+	case r.user.Status != StatusActive:
+		reason = "disabled"
+	case r.passwordHash == "", len(password) > maxPasswordBytes:
+		reason = "password"
+	}
+	hash := r.passwordHash
+	if reason != "" {
+		hash = d.absentHash
+	}
+	if len(password) > maxPasswordBytes {
+		password = ""
+	}
+	ok, outdated, err := d.hasher.verify(ctx, hash, password)
+	if err != nil {
+		return User{}, fmt.Errorf("check password: %w", err)
+	}
+	if reason == "" && !ok {
+		reason = "password"
+	}
+	if reason != "" {
+		d.audit.Record(ctx, audit.Event{Action: action, Outcome: audit.Failure, UserID: r.user.ID, Detail: map[string]string{"reason": reason}})
+		return User{}, ErrCredentials
+	}
+	if err := d.cache.Delete(ctx, account); err != nil {
+		return User{}, fmt.Errorf("clear count of tries: %w", err)
+	}
+	if outdated {
+		if err := d.upgradeHash(ctx, r, password); err != nil {
+			d.log.WarnContext(ctx, "password hash not upgraded", "user_id", r.user.ID, "err", err) // the next login tries again
+		}
+	}
+	d.audit.Record(ctx, audit.Event{Action: action, Actor: r.user.ID, UserID: r.user.ID})
+	return d.openUser(r)
+}
+
+// upgradeHash hashes a proven password anew at today's cost, unless it was changed meanwhile.
+func (d *Directory) upgradeHash(ctx context.Context, r userRow, password string) error {
+	hash, err := d.hasher.hashEntered(ctx, password)
+	if err != nil {
+		return err
+	}
+	_, err = d.db.Exec(ctx, `UPDATE users SET password_hash = $3 WHERE id = $1 AND password_hash = $2`, r.user.ID, r.passwordHash, hash)
+	return err
+}
+
+// SetPassword gives a person a new password, or reports FieldErrors. Reset links that are under way die with the old
+// password. Ending the other sessions is the caller's choice (EndSessions).
+func (d *Directory) SetPassword(ctx context.Context, userID, password string) error {
+	u, err := d.User(ctx, userID)
+	if err != nil {
+		return err
+	}
+	if err := d.ValidatePassword(password, personalInputs(u.Email, u.Profile)...); err != nil {
+		return err
+	}
+	hash, err := d.hasher.hash(ctx, password)
+	if err != nil {
+		return fmt.Errorf("hash password: %w", err)
+	}
+	err = d.db.Tx(ctx, func(ctx context.Context) error {
+		n, err := d.db.Exec(ctx, `UPDATE users SET password_hash = $2, password_changed_at = $3, must_change_password = FALSE, updated_at = $3
+			WHERE id = $1`, userID, hash, db.At(d.now()))
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			return ErrNotFound
+		}
+		if _, err := d.db.Exec(ctx, `DELETE FROM mail_links WHERE user_id = $1 AND purpose = $2`, userID, string(Reset)); err != nil {
+			return err
+		}
+		d.audit.Record(ctx, audit.Event{Action: "password.set", Actor: userID, UserID: userID})
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("set password: %w", err)
+	}
+	return nil
+}
+
+// spend takes one try of limit per window, or reports *LimitError.
+func (d *Directory) spend(ctx context.Context, key string, limit int, window time.Duration) error {
+	wait, err := d.cache.Allow(ctx, key, limit, window)
+	if err != nil {
+		return fmt.Errorf("count tries: %w", err)
+	}
+	if wait > 0 {
+		return &LimitError{RetryAfter: wait}
+	}
+	return nil
+}
+
+func accountKey(index []byte) string { return "password-account:" + hex.EncodeToString(index) }
+
+// addressKey counts an IPv6 /64 as one client: that is the least a single customer gets, and it can send from each of
+// its 2^64 addresses. An IPv4 address counts the same in its IPv6-mapped form.
+func addressKey(a netip.Addr) string {
+	a = a.Unmap().WithZone("")
+	if a.Is6() {
+		return netip.PrefixFrom(a, 64).Masked().String()
+	}
+	return a.String()
+}
