@@ -1,0 +1,238 @@
+package e2e
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/log"
+	"github.com/chromedp/cdproto/runtime"
+	"github.com/chromedp/chromedp"
+)
+
+// window is one browser window with cookies of its own. Whatever Chromium complains about on the way — a script error, a
+// violation of the content security policy, a resource that fails to load — fails the test.
+type window struct {
+	t       *testing.T
+	ctx     context.Context
+	shots   string
+	mu      sync.Mutex
+	trouble []string
+}
+
+// patience bounds one step. It is long, because the machine may be busy; a step that works takes milliseconds.
+const patience = 60 * time.Second
+
+// noScripts is a browser with JavaScript turned off.
+var noScripts = command(emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: true})
+
+func newWindow(t *testing.T, setUp ...chromedp.Action[chromedp.Void]) *window {
+	t.Helper()
+	path := os.Getenv("GATEHOUSE_TEST_CHROMIUM")
+	if path == "" {
+		t.Fatal("GATEHOUSE_TEST_CHROMIUM is not set: run the tests with `make test`, which installs Chromium")
+	}
+	options := append(
+		chromedp.DefaultExecAllocatorOptions[:],
+		chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU, chromedp.WindowSize(1280, 900),
+		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-sync", true),
+		// It must not ask the network for anything; a proxy from the surroundings must not see loopback.
+		chromedp.Flag("no-proxy-server", true),
+	)
+	ctx, cancel := chromedp.NewExecAllocator(context.Background(), options...)
+	t.Cleanup(cancel)
+	w := &window{t: t, shots: artifacts(t)}
+	w.ctx, cancel = chromedp.NewContext(ctx, chromedp.WithListener(w.listen))
+	t.Cleanup(cancel)
+	w.do("start Chromium", setUp...)
+	t.Cleanup(func() {
+		if t.Failed() {
+			w.picture("failure")
+		}
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		for _, text := range w.trouble {
+			t.Errorf("Chromium complains: %s", text)
+		}
+	})
+	return w
+}
+
+// command makes a step of a protocol command.
+func command[P, R any](c cdp.Command[P, R], params P) chromedp.Action[chromedp.Void] {
+	return chromedp.Func(func(ctx context.Context, t *chromedp.Target) error {
+		_, err := cdp.Call(ctx, t, c, params)
+		return err
+	})
+}
+
+func (w *window) listen(event any) {
+	var text string
+	switch e := event.(type) {
+	case *log.EventEntryAdded:
+		text = fmt.Sprintf("%s %s: %s (%s)", e.Entry.Source, e.Entry.Level, e.Entry.Text, e.Entry.URL)
+	case *runtime.EventExceptionThrown:
+		text = "exception: " + e.ExceptionDetails.Text
+	case *runtime.EventConsoleAPICalled:
+		text = fmt.Sprintf("console.%s", e.Type)
+		for _, arg := range e.Args {
+			text += " " + string(arg.Value) + arg.Description
+		}
+	default:
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.trouble = append(w.trouble, text)
+}
+
+// forgive takes back the complaints that a test provoked; there must be some.
+func (w *window) forgive(part string) {
+	w.t.Helper()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	kept := w.trouble[:0]
+	for _, text := range w.trouble {
+		if !strings.Contains(text, part) {
+			kept = append(kept, text)
+		}
+	}
+	if len(kept) == len(w.trouble) {
+		w.t.Errorf("Chromium did not complain of %q, but of %q", part, w.trouble)
+	}
+	w.trouble = kept
+}
+
+// do runs actions and fails the test with where it got to.
+func (w *window) do(what string, steps ...chromedp.Action[chromedp.Void]) {
+	w.t.Helper()
+	ask(w, what, func(ctx context.Context, t *chromedp.Target) (chromedp.Void, error) {
+		return chromedp.Steps(steps...)(ctx, t)
+	})
+}
+
+// ask is do for an action with an answer.
+func ask[T any](w *window, what string, action chromedp.Action[T]) T {
+	w.t.Helper()
+	ctx, cancel := context.WithTimeout(w.ctx, patience)
+	defer cancel()
+	got, err := chromedp.Run(ctx, action)
+	if err != nil {
+		w.stuck(what, err)
+	}
+	return got
+}
+
+func (w *window) stuck(what string, err error) {
+	w.t.Helper()
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = errors.New("not within " + patience.String())
+	}
+	ctx, cancel := context.WithTimeout(w.ctx, 5*time.Second)
+	defer cancel()
+	location, _ := chromedp.Run(ctx, chromedp.Location())
+	text, _ := chromedp.Run(ctx, chromedp.Text(chromedp.CSS("body")))
+	w.t.Fatalf("%s: %v\non %s:\n%.1000s", what, err, location, text)
+}
+
+// open visits an address and returns the status of the page it ends on.
+func (w *window) open(address string) int64 {
+	w.t.Helper()
+	return w.arrive("open "+address, chromedp.Navigate(address))
+}
+
+// click presses what has the id, and returns the status of the page that follows.
+func (w *window) click(id string) int64 {
+	w.t.Helper()
+	return w.arrive("click "+id, chromedp.Click(chromedp.ID(id), chromedp.NodeVisible))
+}
+
+func (w *window) arrive(what string, action chromedp.Action[chromedp.Void]) int64 {
+	w.t.Helper()
+	ctx, cancel := context.WithTimeout(w.ctx, patience)
+	defer cancel()
+	resp, err := chromedp.RunResponse(ctx, action)
+	if err != nil {
+		w.stuck(what, err)
+	}
+	if resp == nil {
+		return 0
+	}
+	return resp.Status
+}
+
+// see waits until what has the id can be seen, and returns its text.
+func (w *window) see(id string) string {
+	w.t.Helper()
+	return strings.Join(strings.Fields(ask(w, "see "+id, chromedp.Text(chromedp.ID(id), chromedp.NodeVisible))), " ")
+}
+
+// fill replaces what stands in a field, by typing.
+func (w *window) fill(id, text string) {
+	w.t.Helper()
+	w.do("fill "+id, chromedp.Clear(chromedp.ID(id), chromedp.NodeVisible), chromedp.SendKeys(chromedp.ID(id), text))
+}
+
+func (w *window) location() *url.URL {
+	w.t.Helper()
+	u, err := url.Parse(ask(w, "location", chromedp.Location()))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return u
+}
+
+// shot takes pictures of the page in light and dark and on a phone, and looks whether it fits there.
+func (w *window) shot(name string) {
+	w.t.Helper()
+	w.do("light", scheme("light"))
+	w.picture(name + "-light")
+	w.do("dark", scheme("dark"))
+	w.picture(name + "-dark")
+	w.do("phone", scheme("light"), chromedp.EmulateViewport(360, 740, chromedp.EmulateMobile))
+	if width := w.measure(`document.documentElement.scrollWidth`); width > 360 {
+		w.t.Errorf("%s is %d pixels wide on a phone of 360", w.location().Path, width)
+	}
+	w.picture(name + "-phone")
+	w.do("desk", chromedp.ResetViewport())
+}
+
+// measure computes a number in the page.
+func (w *window) measure(expression string) int {
+	w.t.Helper()
+	return ask(w, expression, chromedp.Evaluate[int](expression))
+}
+
+// has tells whether the page holds what has the id.
+func (w *window) has(id string) bool {
+	w.t.Helper()
+	return w.measure(fmt.Sprintf("document.querySelectorAll('#%s').length", id)) > 0
+}
+
+func scheme(name string) chromedp.Action[chromedp.Void] {
+	return command(emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
+		Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: name}},
+	})
+}
+
+func (w *window) picture(name string) {
+	w.t.Helper()
+	ctx, cancel := context.WithTimeout(w.ctx, patience)
+	defer cancel()
+	png, err := chromedp.Run(ctx, chromedp.FullScreenshot(100))
+	if err == nil {
+		err = os.WriteFile(filepath.Join(w.shots, name+".png"), png, 0o644)
+	}
+	if err != nil {
+		w.t.Errorf("picture of %s: %v", name, err)
+	}
+}
