@@ -1,6 +1,162 @@
 package ui
 
-import "github.com/gatehouse-id/gatehouse/internal/web"
+import (
+	"net/http"
+	"slices"
 
-// accountRoutes are the pages of a person's own account.
-func (p *Pages) accountRoutes() []web.Route { return nil }
+	"github.com/gatehouse-id/gatehouse/identity"
+	"github.com/gatehouse-id/gatehouse/internal/web"
+)
+
+// accountRoutes are the pages of a person's own account. What a row asks for before its handler runs stands here, so
+// that no handler can forget it: member a session, freshly a session that was proven anew within freshness.
+func (p *Pages) accountRoutes() []web.Route {
+	routes := []web.Route{
+		{Pattern: "GET /account", Handler: p.member(p.accountPage)},
+		{Pattern: "GET /account/profile", Handler: p.member(p.profilePage)},
+		{Pattern: "POST /account/profile", Handler: p.member(p.saveProfile)},
+		// Whoever mistyped the address when signing up mends it here, so these three ask for no confirmed address.
+		{Pattern: "GET /account/email", Handler: p.freshly("email", p.emailPage)},
+		{Pattern: "POST /account/email", Handler: p.freshly("email", p.askNewEmail)},
+		{Pattern: "GET /account/email/link", Handler: p.emailLinkPage},
+		{Pattern: "POST /account/email/link", Handler: p.signedIn(p.changeEmail)},
+		{Pattern: "GET /account/password", Handler: p.member(p.passwordPage)},
+		{Pattern: "POST /account/password", Handler: p.member(p.changePassword)},
+		{Pattern: "GET /account/two-step", Handler: p.member(p.twoStepPage)},
+		{Pattern: "GET /account/two-step/setup", Handler: p.confirmed(p.freshly("setup", p.setupPage))},
+		{Pattern: "POST /account/two-step/setup", Handler: p.confirmed(p.freshly("setup", p.setUp))},
+		{Pattern: "POST /account/two-step/codes", Handler: p.confirmed(p.freshly("two-step", p.newCodes))},
+		{Pattern: "POST /account/two-step/off", Handler: p.confirmed(p.freshly("two-step", p.turnOff))},
+		{Pattern: "GET /account/apps", Handler: p.member(p.appsPage)},
+		{Pattern: "POST /account/apps/withdraw", Handler: p.member(p.withdraw)},
+		{Pattern: "GET /account/sessions", Handler: p.member(p.sessionsPage)},
+		{Pattern: "POST /account/sessions/end", Handler: p.member(p.endSession)},
+		{Pattern: "POST /account/sessions/end-others", Handler: p.member(p.endOtherSessions)},
+		{Pattern: "GET /confirm", Handler: p.signedIn(p.confirmPage)},
+		{Pattern: "POST /confirm", Handler: p.signedIn(p.confirm)},
+	}
+	if p.Inbox != nil {
+		routes = append(routes,
+			web.Route{Pattern: "GET /inbox", Handler: p.onThisMachine(p.inboxPage)},
+			web.Route{Pattern: "GET /inbox/{n}", Handler: p.onThisMachine(p.inboxMailPage)},
+		)
+	}
+	return routes
+}
+
+type sessionHandler = func(w http.ResponseWriter, r *http.Request, s identity.Session) error
+
+// member is signedIn for people whose address is confirmed where that is required.
+func (p *Pages) member(next sessionHandler) handler {
+	return p.confirmed(p.signedIn(next))
+}
+
+// confirmed sends people to confirm their address first, where that is required.
+func (p *Pages) confirmed(next handler) handler {
+	if !p.RequireVerifiedEmail {
+		return next
+	}
+	return func(w http.ResponseWriter, r *http.Request) error {
+		s, ok, err := p.session(r)
+		if err != nil {
+			return err
+		}
+		if ok && !s.EmailVerified && !s.MustChangePassword {
+			return p.redirect(w, r, "/verify")
+		}
+		return next(w, r)
+	}
+}
+
+// The notices that a page may carry after a redirect, by the word in ?done=. A word that is not here shows nothing, so
+// that no link from elsewhere can put words of its own on our pages.
+var accountNotices = []string{
+	"saved", "email_sent", "email", "password", "two_step_off", "withdrawn", "session_ended", "sessions_ended", "confirmed",
+}
+
+// done gives the locale key of the notice that a request asks for, or "".
+func done(r *http.Request) string {
+	if word := r.URL.Query().Get("done"); slices.Contains(accountNotices, word) {
+		return "account.done." + word
+	}
+	return ""
+}
+
+// sent logs a notice that could not be handed to the mailer. What it tells of has happened, so it is no error of the page.
+func (p *Pages) sent(r *http.Request, err error) {
+	if err != nil {
+		p.Log.ErrorContext(r.Context(), "notice not sent", "path", r.URL.Path, "err", err)
+	}
+}
+
+// many says a number of things in words: texts KEY.none (if there is one), KEY.one and KEY.many.
+func (p *Pages) many(key string, n int) string {
+	if n == 0 {
+		if s, ok := p.texts[key+".none"]; ok {
+			return s
+		}
+	}
+	if n == 1 {
+		return p.text(key + ".one")
+	}
+	return p.text(key+".many", n)
+}
+
+type accountPage struct {
+	Done      string
+	Name      string // as the person wants to be called
+	Email     string
+	Verified  bool
+	TwoStep   bool
+	CodesLeft string
+	FewCodes  bool // time for new recovery codes
+	Password  string
+	Sessions  string
+	Apps      string
+	Attention bool // something needs doing
+}
+
+// fewCodes recovery codes left are worth a warning.
+const fewCodes = 3
+
+func (p *Pages) accountPage(w http.ResponseWriter, r *http.Request, s identity.Session) error {
+	u, err := p.People.User(r.Context(), s.UserID)
+	if err != nil {
+		return err
+	}
+	sessions, err := p.People.Sessions(r.Context(), u.ID)
+	if err != nil {
+		return err
+	}
+	apps, err := p.OAuth.Apps(r.Context(), u.ID)
+	if err != nil {
+		return err
+	}
+	page := accountPage{
+		Done: done(r), Name: calledName(u), Email: u.Email, Verified: u.EmailVerified, TwoStep: u.HasTOTP,
+		Sessions: p.many("account.sessions", len(sessions)),
+		Apps:     p.many("account.apps", len(apps)),
+	}
+	if !u.PasswordChangedAt.IsZero() {
+		page.Password = p.text("account.password.since", p.when(u.PasswordChangedAt, u.Profile.Zoneinfo))
+	}
+	if u.HasTOTP {
+		left, err := p.People.RecoveryCodesLeft(r.Context(), u.ID)
+		if err != nil {
+			return err
+		}
+		page.CodesLeft, page.FewCodes = p.many("account.codes", left), left < fewCodes
+	}
+	page.Attention = !page.Verified || !page.TwoStep || page.FewCodes
+	return p.render(w, r, view{Name: "account", Content: page, Wide: true, Nav: "overview"})
+}
+
+// calledName is how to greet a person; empty if the profile has no name.
+func calledName(u identity.User) string {
+	for _, name := range []string{u.Profile.Nickname, u.Profile.GivenName, u.Profile.Name} {
+		if name != "" {
+			return name
+		}
+	}
+	return ""
+}

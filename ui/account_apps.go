@@ -1,0 +1,67 @@
+package ui
+
+import (
+	"net/http"
+
+	"github.com/gatehouse-id/gatehouse/identity"
+)
+
+type appsPage struct {
+	Done string
+	Apps []appRow
+}
+
+type appRow struct {
+	ID       string
+	Name     string
+	Site     string // where the app lives; empty if it names no address that a page may link to
+	May      []string
+	Since    string
+	LastUsed string
+}
+
+func (p *Pages) appsPage(w http.ResponseWriter, r *http.Request, s identity.Session) error {
+	u, err := p.People.User(r.Context(), s.UserID)
+	if err != nil {
+		return err
+	}
+	apps, err := p.OAuth.Apps(r.Context(), u.ID)
+	if err != nil {
+		return err
+	}
+	page := appsPage{Done: done(r)}
+	for _, app := range apps {
+		row := appRow{
+			ID: app.Client.ID, Name: app.Client.Name, Site: webURL(app.Client.ClientURI),
+			Since: p.when(app.Since, u.Profile.Zoneinfo), LastUsed: p.when(app.LastUsed, u.Profile.Zoneinfo),
+		}
+		if row.Name == "" {
+			row.Name = app.Client.ID
+		}
+		for _, scope := range app.Scopes {
+			words, ok := p.texts["scope."+scope]
+			if !ok { // a scope of the operator's own
+				words = scope
+			}
+			row.May = append(row.May, words)
+		}
+		page.Apps = append(page.Apps, row)
+	}
+	return p.render(w, r, view{Name: "account_apps", Content: page, Wide: true, Nav: "apps"})
+}
+
+// withdraw ends what one app may do for the person who asks, and nobody else's.
+func (p *Pages) withdraw(w http.ResponseWriter, r *http.Request, s identity.Session) error {
+	f, err := readForm(r)
+	if err != nil {
+		return err
+	}
+	client := f.value("client")
+	if client == "" {
+		return errMalformed
+	}
+	if err := p.OAuth.Withdraw(r.Context(), s.UserID, client); err != nil {
+		return err
+	}
+	return p.redirect(w, r, "/account/apps?done=withdrawn")
+}

@@ -1,0 +1,83 @@
+package ui
+
+import (
+	"errors"
+	"net/http"
+
+	"github.com/gatehouse-id/gatehouse/identity"
+)
+
+type accountPasswordPage struct {
+	Email    string
+	TwoStep  bool
+	Errors   identity.FieldErrors
+	Strength *strength
+}
+
+func (p *Pages) passwordPage(w http.ResponseWriter, r *http.Request, s identity.Session) error {
+	u, err := p.People.User(r.Context(), s.UserID)
+	if err != nil {
+		return err
+	}
+	return p.showPassword(w, r, u, "", nil)
+}
+
+func (p *Pages) showPassword(w http.ResponseWriter, r *http.Request, u identity.User, typed string, problems identity.FieldErrors) error {
+	v := view{Name: "account_password", Wide: true, Nav: "password", Content: accountPasswordPage{
+		Email: u.Email, TwoStep: u.HasTOTP, Errors: problems, Strength: measure(typed, personal(u)...),
+	}}
+	if len(problems) > 0 {
+		v.Status = http.StatusUnprocessableEntity
+	}
+	return p.render(w, r, v)
+}
+
+// changePassword asks for the old password (and the code) in the same form, however fresh the session is: an open
+// browser must not be enough to lock its owner out. All other sessions end, for one of them may be the reason.
+func (p *Pages) changePassword(w http.ResponseWriter, r *http.Request, s identity.Session) error {
+	f, err := readForm(r)
+	if err != nil {
+		return err
+	}
+	u, err := p.People.User(r.Context(), s.UserID)
+	if err != nil {
+		return err
+	}
+	// The new password comes first, so that a refusal uses up neither a code nor a try.
+	next := f.value("password")
+	var problems identity.FieldErrors
+	err = p.People.ValidatePassword(next, personal(u)...)
+	switch {
+	case errors.As(err, &problems):
+		return p.showPassword(w, r, u, next, problems)
+	case err != nil:
+		return err
+	}
+	amr, problems, err := p.prove(r, s, "current", f.value("current"), f.trimmed("code"))
+	switch {
+	case err != nil:
+		return err
+	case len(problems) > 0:
+		return p.showPassword(w, r, u, "", problems)
+	}
+	err = p.People.SetPassword(r.Context(), u.ID, next)
+	switch {
+	case errors.As(err, &problems):
+		return p.showPassword(w, r, u, next, problems)
+	case err != nil:
+		return err
+	}
+	if _, err := p.People.EndSessions(r.Context(), u.ID, s.ID); err != nil {
+		return err
+	}
+	if err := p.stepUp(w, r, s, amr); err != nil {
+		return err
+	}
+	p.sent(r, p.mailPasswordChanged(r.Context(), u, deviceOf(r)))
+	return p.redirect(w, r, "/account?done=password")
+}
+
+// personal lists what a password must not be made of.
+func personal(u identity.User) []string {
+	return []string{u.Email, u.Profile.Name, u.Profile.GivenName, u.Profile.FamilyName, u.Profile.Nickname, u.Profile.PreferredUsername}
+}

@@ -1,0 +1,74 @@
+package ui
+
+import (
+	"net/http"
+
+	"github.com/gatehouse-id/gatehouse/identity"
+)
+
+type sessionsPage struct {
+	Done   string
+	This   sessionRow
+	Others []sessionRow
+}
+
+type sessionRow struct {
+	ID       string
+	Device   string
+	Address  string
+	Since    string
+	LastSeen string
+	TwoStep  bool // a second step was proven
+}
+
+func (p *Pages) sessionsPage(w http.ResponseWriter, r *http.Request, s identity.Session) error {
+	u, err := p.People.User(r.Context(), s.UserID)
+	if err != nil {
+		return err
+	}
+	sessions, err := p.People.Sessions(r.Context(), u.ID)
+	if err != nil {
+		return err
+	}
+	page := sessionsPage{Done: done(r)}
+	for _, one := range sessions {
+		row := sessionRow{
+			ID: one.ID, Device: p.deviceWords(one.Device.UserAgent), TwoStep: one.ACR() == identity.ACRMFA,
+			Since: p.when(one.CreatedAt, u.Profile.Zoneinfo), LastSeen: p.when(one.LastSeenAt, u.Profile.Zoneinfo),
+		}
+		if one.Device.Address.IsValid() {
+			row.Address = one.Device.Address.String()
+		}
+		if one.ID == s.ID {
+			page.This = row
+		} else {
+			page.Others = append(page.Others, row)
+		}
+	}
+	return p.render(w, r, view{Name: "account_sessions", Content: page, Wide: true, Nav: "sessions"})
+}
+
+// endSession ends one session of the person who asks. The id of anybody else's is an unknown one: identity looks for it
+// among this person's only.
+func (p *Pages) endSession(w http.ResponseWriter, r *http.Request, s identity.Session) error {
+	f, err := readForm(r)
+	if err != nil {
+		return err
+	}
+	id := f.value("session")
+	if err := p.People.EndSession(r.Context(), s.UserID, id); err != nil {
+		return err
+	}
+	if id == s.ID {
+		p.Site.ClearSessionToken(w)
+		return p.redirect(w, r, "/signed-out")
+	}
+	return p.redirect(w, r, "/account/sessions?done=session_ended")
+}
+
+func (p *Pages) endOtherSessions(w http.ResponseWriter, r *http.Request, s identity.Session) error {
+	if _, err := p.People.EndSessions(r.Context(), s.UserID, s.ID); err != nil {
+		return err
+	}
+	return p.redirect(w, r, "/account/sessions?done=sessions_ended")
+}

@@ -1,0 +1,142 @@
+package ui
+
+import (
+	"encoding/base64"
+	"errors"
+	"html/template"
+	"net/http"
+
+	"github.com/gatehouse-id/gatehouse/identity"
+)
+
+type twoStepPage struct {
+	Done      string
+	On        bool
+	CodesLeft string
+	FewCodes  bool
+}
+
+func (p *Pages) twoStepPage(w http.ResponseWriter, r *http.Request, s identity.Session) error {
+	page := twoStepPage{Done: done(r), On: s.HasTOTP}
+	if s.HasTOTP {
+		left, err := p.People.RecoveryCodesLeft(r.Context(), s.UserID)
+		if err != nil {
+			return err
+		}
+		page.CodesLeft, page.FewCodes = p.many("account.codes", left), left < fewCodes
+	}
+	return p.render(w, r, view{Name: "account_two_step", Content: page, Wide: true, Nav: "two-step"})
+}
+
+type setupPage struct {
+	QR     template.URL // data: URL of a PNG
+	Secret []string     // in groups of four, for typing
+	Link   template.URL // otpauth: opens an app on this device
+	Errors identity.FieldErrors
+}
+
+// setupPage shows the secret until the first code is confirmed, and never again.
+func (p *Pages) setupPage(w http.ResponseWriter, r *http.Request, s identity.Session) error {
+	return p.showSetup(w, r, s, nil)
+}
+
+func (p *Pages) showSetup(w http.ResponseWriter, r *http.Request, s identity.Session, problems identity.FieldErrors) error {
+	e, err := p.People.BeginTOTP(r.Context(), s.UserID, p.Config.Name)
+	switch {
+	case errors.Is(err, identity.ErrEnrolled):
+		return p.redirect(w, r, "/account/two-step")
+	case err != nil:
+		return err
+	}
+	page := setupPage{
+		// Both are made by identity from a secret and a configured name, and escaped there.
+		QR:     template.URL("data:image/png;base64," + base64.StdEncoding.EncodeToString(e.QR)), //nolint:gosec // base64
+		Link:   template.URL(e.URL),                                                              //nolint:gosec // net/url wrote it
+		Errors: problems,
+	}
+	for secret := e.Secret; secret != ""; {
+		n := min(4, len(secret))
+		page.Secret, secret = append(page.Secret, secret[:n]), secret[n:]
+	}
+	v := view{Name: "account_two_step_setup", Content: page, Wide: true, Nav: "two-step"}
+	if len(problems) > 0 {
+		v.Status = http.StatusUnprocessableEntity
+	}
+	return p.render(w, r, v)
+}
+
+// codesPage shows recovery codes. It is the answer to the POST itself: the codes are nowhere kept in the clear, so no
+// later page could show them.
+type codesPage struct {
+	Codes []string
+	New   bool // in place of older ones
+	Email string
+}
+
+func (p *Pages) setUp(w http.ResponseWriter, r *http.Request, s identity.Session) error {
+	f, err := readForm(r)
+	if err != nil {
+		return err
+	}
+	code := f.trimmed("code")
+	if code == "" {
+		return p.showSetup(w, r, s, identity.FieldErrors{"code": identity.KeyRequired})
+	}
+	codes, err := p.People.ConfirmTOTP(r.Context(), s.UserID, code)
+	switch {
+	case errors.Is(err, identity.ErrEnrolled):
+		return p.redirect(w, r, "/account/two-step")
+	case errors.Is(err, identity.ErrCode):
+		return p.showSetup(w, r, s, identity.FieldErrors{"code": "account_two_step_setup.code_wrong"})
+	case errors.Is(err, identity.ErrNotFound): // the page was never opened
+		return p.redirect(w, r, "/account/two-step/setup")
+	case err != nil:
+		return err
+	}
+	if err := p.stepUp(w, r, s, []string{identity.AMROTP, identity.AMRMFA}); err != nil {
+		return err
+	}
+	return p.showCodes(w, r, s, codes, false)
+}
+
+func (p *Pages) newCodes(w http.ResponseWriter, r *http.Request, s identity.Session) error {
+	if !s.HasTOTP {
+		return p.redirect(w, r, "/account/two-step")
+	}
+	codes, err := p.People.NewRecoveryCodes(r.Context(), s.UserID)
+	if err != nil {
+		return err
+	}
+	return p.showCodes(w, r, s, codes, true)
+}
+
+func (p *Pages) showCodes(w http.ResponseWriter, r *http.Request, s identity.Session, codes []string, renewed bool) error {
+	u, err := p.People.User(r.Context(), s.UserID)
+	if err != nil {
+		return err
+	}
+	notice := p.mailTwoStepOn
+	if renewed {
+		notice = p.mailNewCodes
+	}
+	p.sent(r, notice(r.Context(), u, deviceOf(r)))
+	return p.render(w, r, view{
+		Name: "account_two_step_codes", Wide: true, Nav: "two-step",
+		Content: codesPage{Codes: codes, New: renewed, Email: u.Email},
+	})
+}
+
+func (p *Pages) turnOff(w http.ResponseWriter, r *http.Request, s identity.Session) error {
+	if !s.HasTOTP {
+		return p.redirect(w, r, "/account/two-step")
+	}
+	if err := p.People.RemoveTOTP(r.Context(), s.UserID); err != nil {
+		return err
+	}
+	u, err := p.People.User(r.Context(), s.UserID)
+	if err != nil {
+		return err
+	}
+	p.sent(r, p.mailTwoStepOff(r.Context(), u, deviceOf(r)))
+	return p.redirect(w, r, "/account/two-step?done=two_step_off")
+}

@@ -1,0 +1,153 @@
+package ui
+
+import (
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/gatehouse-id/gatehouse/identity"
+)
+
+// freshness is how recent a proof must be before something can change that keeps strangers out.
+const freshness = 10 * time.Minute
+
+// proven reports whether the person has proven who they are within freshness, and with both steps if there are two: a
+// password alone must not be enough to take the second step away.
+func (p *Pages) proven(s identity.Session) bool {
+	age := p.Now().Sub(s.AuthTime)
+	return age >= 0 && age < freshness && (!s.HasTOTP || s.ACR() == identity.ACRMFA)
+}
+
+// freshly is signedIn for pages that need a recent proof; without one the person goes to /confirm and comes back to the
+// page that the word to stands for.
+func (p *Pages) freshly(to string, next sessionHandler) handler {
+	return p.signedIn(func(w http.ResponseWriter, r *http.Request, s identity.Session) error {
+		if !p.proven(s) {
+			return p.redirect(w, r, "/confirm?to="+to)
+		}
+		return next(w, r, s)
+	})
+}
+
+// afterConfirm gives the page that a word stands for. Only these can be reached: a path taken from the request would let
+// a link lead from our page to another site (open redirect).
+func afterConfirm(to string) string {
+	switch to {
+	case "email":
+		return "/account/email"
+	case "setup":
+		return "/account/two-step/setup"
+	case "two-step":
+		return "/account/two-step?done=confirmed"
+	}
+	return "/account"
+}
+
+type confirmPage struct {
+	To      string
+	Email   string
+	TwoStep bool
+	Errors  identity.FieldErrors
+}
+
+func (p *Pages) confirmPage(w http.ResponseWriter, r *http.Request, s identity.Session) error {
+	query, err := readQuery(r)
+	if err != nil {
+		return err
+	}
+	return p.showConfirm(w, r, s, query.value("to"), nil)
+}
+
+func (p *Pages) showConfirm(w http.ResponseWriter, r *http.Request, s identity.Session, to string, problems identity.FieldErrors) error {
+	u, err := p.People.User(r.Context(), s.UserID)
+	if err != nil {
+		return err
+	}
+	v := view{Name: "confirm", Content: confirmPage{To: to, Email: u.Email, TwoStep: u.HasTOTP, Errors: problems}}
+	if len(problems) > 0 {
+		v.Status = http.StatusUnprocessableEntity
+	}
+	return p.render(w, r, v)
+}
+
+func (p *Pages) confirm(w http.ResponseWriter, r *http.Request, s identity.Session) error {
+	f, err := readForm(r)
+	if err != nil {
+		return err
+	}
+	to := f.value("to")
+	amr, problems, err := p.prove(r, s, "password", f.value("password"), f.trimmed("code"))
+	if err != nil {
+		return err
+	}
+	if len(problems) > 0 {
+		return p.showConfirm(w, r, s, to, problems)
+	}
+	if err := p.stepUp(w, r, s, amr); err != nil {
+		return err
+	}
+	return p.redirect(w, r, afterConfirm(to))
+}
+
+// prove checks the password and, when two-step sign-in is on, the code: one from the app or a recovery code. It returns
+// what was proven (RFC 8176), or what is wrong, with the password under the name of its field.
+func (p *Pages) prove(r *http.Request, s identity.Session, field, password, code string) ([]string, identity.FieldErrors, error) {
+	problems := identity.FieldErrors{}
+	if password == "" {
+		problems[field] = identity.KeyRequired
+	}
+	if s.HasTOTP && code == "" {
+		problems["code"] = identity.KeyRequired
+	}
+	if len(problems) > 0 {
+		return nil, problems, nil
+	}
+	switch err := p.People.CheckUserPassword(r.Context(), s.UserID, password, deviceOf(r).Address); {
+	case errors.Is(err, identity.ErrCredentials):
+		return nil, identity.FieldErrors{field: "confirm.password_wrong"}, nil
+	case err != nil:
+		return nil, nil, err
+	}
+	if !s.HasTOTP {
+		return []string{identity.AMRPassword}, nil, nil
+	}
+	factor, check := identity.AMROTP, p.People.CheckTOTP
+	if !sixDigits(code) {
+		factor, check = identity.AMRRecovery, p.People.CheckRecoveryCode
+	}
+	switch err := check(r.Context(), s.UserID, code); {
+	case errors.Is(err, identity.ErrCode):
+		return nil, identity.FieldErrors{"code": "confirm.code_wrong"}, nil
+	case err != nil:
+		return nil, nil, err
+	}
+	return []string{identity.AMRPassword, factor, identity.AMRMFA}, nil, nil
+}
+
+// stepUp writes a new proof into the session and gives the browser its new token. When another request of the same
+// browser was quicker (a double click), its token is the one in force.
+func (p *Pages) stepUp(w http.ResponseWriter, r *http.Request, s identity.Session, amr []string) error {
+	token, s, err := p.People.StepUp(r.Context(), s, amr)
+	if errors.Is(err, identity.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	p.Site.SetSessionToken(w, token, s.ExpiresAt)
+	return nil
+}
+
+// sixDigits tells a code of an authenticator app, however spaced, from a recovery code.
+func sixDigits(code string) bool {
+	digits := 0
+	for _, c := range code {
+		switch {
+		case c >= '0' && c <= '9':
+			digits++
+		case c != ' ':
+			return false
+		}
+	}
+	return digits == 6
+}
