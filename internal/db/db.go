@@ -9,7 +9,11 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"os"
 	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	_ "github.com/jackc/pgx/v5/stdlib" // registers the "pgx" driver
@@ -18,7 +22,7 @@ import (
 )
 
 var (
-	// ErrNotFound says that no row answered a statement that must find one.
+	// ErrNotFound says that no row answered a statement that must find one, or that a row to refer to is not there.
 	ErrNotFound = errors.New("not found")
 	// ErrConflict says that a unique key is taken.
 	ErrConflict = errors.New("already exists")
@@ -41,7 +45,15 @@ type DB struct {
 	engine Engine
 	read   *sql.DB
 	write  *sql.DB
+
+	// SQLite compiles a statement each time it is given as text, which takes longer than most of them run. pgx keeps
+	// its own.
+	compiled sync.Map // text → *sql.Stmt
+	count    atomic.Int32
 }
+
+// maxCompiled bounds the statements kept; the program has fewer, so that only text built at run time could reach it.
+const maxCompiled = 512
 
 // Open connects to "sqlite:PATH" or "postgres://…". It does not migrate.
 func Open(ctx context.Context, dsn string) (*DB, error) {
@@ -58,6 +70,7 @@ func Open(ctx context.Context, dsn string) (*DB, error) {
 	}
 	pool.SetMaxOpenConns(32)
 	pool.SetMaxIdleConns(32)
+	pool.SetConnMaxIdleTime(5 * time.Minute)
 	d := &DB{engine: Postgres, read: pool, write: pool}
 	if err := pool.PingContext(ctx); err != nil {
 		_ = d.Close()
@@ -67,6 +80,12 @@ func Open(ctx context.Context, dsn string) (*DB, error) {
 }
 
 func openSQLite(ctx context.Context, path string) (*DB, error) {
+	// SQLite would let everybody on the machine read the file, and gives its journals the mode of the file.
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open sqlite: %w", err)
+	}
+	_ = file.Close()
 	source := "file:" + (&url.URL{Path: path}).EscapedPath() + "?_txlock=immediate&_pragma=busy_timeout(5000)&_pragma=journal_mode(wal)" +
 		"&_pragma=synchronous(normal)&_pragma=foreign_keys(1)&_pragma=cache_size(-4000)"
 	write, err := sql.Open("sqlite", source)
@@ -88,7 +107,7 @@ func openSQLite(ctx context.Context, path string) (*DB, error) {
 	return &DB{engine: SQLite, read: read, write: write}, nil
 }
 
-// Close closes every connection.
+// Close closes every connection, and with them the statements kept compiled.
 func (d *DB) Close() error {
 	if d.read == d.write {
 		return d.write.Close()
@@ -105,7 +124,8 @@ func (d *DB) SQL() *sql.DB { return d.write }
 // Ping reports whether the database answers.
 func (d *DB) Ping(ctx context.Context) error { return translate(d.read.PingContext(ctx)) }
 
-type txKey struct{}
+// txKey finds the transaction of one DB in a context; another DB's statements do not get into it.
+type txKey struct{ d *DB }
 
 // querier is what a pool and a transaction share.
 type querier interface {
@@ -113,10 +133,11 @@ type querier interface {
 	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
 }
 
-// Tx runs f in a transaction carried by the context: every statement of f that is given that context belongs to it.
-// A Tx inside a Tx joins the outer one. A panic rolls back.
+// Tx runs f in a transaction carried by the context: every statement of f that is given that context belongs to it; one
+// that is given an outer context waits for the transaction and so, on SQLite, for ever. A Tx inside a Tx joins the outer
+// one. A panic rolls back. A statement that failed ends the transaction on Postgres: f must return its error.
 func (d *DB) Tx(ctx context.Context, f func(ctx context.Context) error) error {
-	if _, joined := ctx.Value(txKey{}).(*sql.Tx); joined {
+	if _, joined := ctx.Value(txKey{d}).(*sql.Tx); joined {
 		return f(ctx)
 	}
 	tx, err := d.write.BeginTx(ctx, nil)
@@ -124,10 +145,14 @@ func (d *DB) Tx(ctx context.Context, f func(ctx context.Context) error) error {
 		return translate(err)
 	}
 	defer func() { _ = tx.Rollback() }() // after Commit this does nothing
-	if err := f(context.WithValue(ctx, txKey{}, tx)); err != nil {
+	if err := f(context.WithValue(ctx, txKey{d}, tx)); err != nil {
 		return err
 	}
-	return translate(tx.Commit())
+	err = tx.Commit()
+	if errors.Is(err, sql.ErrTxDone) && ctx.Err() != nil {
+		err = ctx.Err() // the end of ctx has rolled back already
+	}
+	return translate(err)
 }
 
 // Exec runs a statement and returns how many rows it changed.
@@ -136,7 +161,8 @@ func (d *DB) Exec(ctx context.Context, query string, args ...any) (int64, error)
 	if err != nil {
 		return 0, translate(err)
 	}
-	return res.RowsAffected()
+	n, err := res.RowsAffected()
+	return n, translate(err)
 }
 
 // Row is the single row of QueryRow.
@@ -187,15 +213,49 @@ func (d *DB) Query(ctx context.Context, scan func(row Scanner) error, query stri
 // Scanner is one row of Query, or a Row.
 type Scanner interface{ Scan(dest ...any) error }
 
-// on picks the transaction in ctx, else the pool for the kind of statement.
+// on picks the transaction in ctx, else the pool for the kind of statement, on SQLite with the statement compiled.
+// Transactions do without: two readings of one compiled statement on one connection would disturb each other.
 func (d *DB) on(ctx context.Context, query string) querier {
-	if tx, ok := ctx.Value(txKey{}).(*sql.Tx); ok {
+	if tx, ok := ctx.Value(txKey{d}).(*sql.Tx); ok {
 		return tx
 	}
+	pool := d.write
 	if strings.HasPrefix(strings.TrimLeft(query, " \n\t"), "SELECT") {
-		return d.read
+		pool = d.read
 	}
-	return d.write
+	if d.engine == Postgres {
+		return pool
+	}
+	if kept, ok := d.compiled.Load(query); ok {
+		return compiled{kept.(*sql.Stmt)}
+	}
+	if d.count.Load() >= maxCompiled {
+		return pool
+	}
+	fresh, err := pool.PrepareContext(ctx, query)
+	if err != nil {
+		return pool // which will meet the same error and report it
+	}
+	kept, raced := d.compiled.LoadOrStore(query, fresh)
+	if raced {
+		_ = fresh.Close()
+	} else {
+		d.count.Add(1)
+	}
+	return compiled{kept.(*sql.Stmt)}
+}
+
+// compiled is a querier for the one statement it was made of.
+type compiled struct{ stmt *sql.Stmt }
+
+// ExecContext implements querier.
+func (c compiled) ExecContext(ctx context.Context, _ string, args ...any) (sql.Result, error) {
+	return c.stmt.ExecContext(ctx, args...)
+}
+
+// QueryContext implements querier.
+func (c compiled) QueryContext(ctx context.Context, _ string, args ...any) (*sql.Rows, error) {
+	return c.stmt.QueryContext(ctx, args...) //nolint:rowserrcheck,sqlclosecheck // the caller does both
 }
 
 // translate maps a driver's error to the package's own, so that no driver type leaves it.
@@ -203,22 +263,30 @@ func translate(err error) error {
 	var pg *pgconn.PgError
 	var lite *sqlite.Error
 	switch {
-	case err == nil, errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+	case err == nil, errors.Is(err, context.Canceled):
 		return err
+	case errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("%w: %w", ErrUnavailable, err) // it did not answer in time
 	case errors.Is(err, sql.ErrNoRows):
 		return ErrNotFound
 	case errors.As(err, &pg):
 		switch {
 		case pg.Code == "23505":
 			return ErrConflict
-		case strings.HasPrefix(pg.Code, "08"), strings.HasPrefix(pg.Code, "53"), strings.HasPrefix(pg.Code, "57"):
-			return fmt.Errorf("%w: %w", ErrUnavailable, err) // connection, resources, operator intervention
+		case pg.Code == "23503":
+			return ErrNotFound
+		case strings.HasPrefix(pg.Code, "08"), strings.HasPrefix(pg.Code, "53"), strings.HasPrefix(pg.Code, "57"),
+			strings.HasPrefix(pg.Code, "40"), pg.Code == "25006":
+			// connection, resources, operator intervention, deadlock, a standby after a failover
+			return fmt.Errorf("%w: %w", ErrUnavailable, err)
 		}
 		return fmt.Errorf("postgres: %w", err)
 	case errors.As(err, &lite):
 		switch lite.Code() {
 		case sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY:
 			return ErrConflict
+		case sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY:
+			return ErrNotFound
 		}
 		switch lite.Code() & 0xff {
 		case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY:

@@ -1,0 +1,4 @@
+package db
+
+// Compiled counts the statements kept.
+func (d *DB) Compiled() int { return int(d.count.Load()) }
