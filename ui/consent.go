@@ -44,7 +44,7 @@ func readConsent(r *http.Request) (consentForm, error) {
 }
 
 func (p *Pages) consentPage(w http.ResponseWriter, r *http.Request) error {
-	v, _, u, ok, err := p.interactive(w, r)
+	v, u, ok, err := p.interactive(w, r)
 	if !ok {
 		return err
 	}
@@ -71,18 +71,18 @@ func (p *Pages) consent(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	v, s, u, ok, err := p.interactive(w, r)
+	v, u, ok, err := p.interactive(w, r)
 	if !ok {
 		return err
 	}
-	if f.Person != s.UserID { // another tab signed somebody else in: they have not seen this page yet
+	if f.Person != u.ID { // another tab signed somebody else in: they have not seen this page yet
 		return p.showConsent(w, r, v, u)
 	}
 	if !f.Allow {
 		return expired(p.OAuth.Deny(w, r, v.ID))
 	}
-	if err := p.OAuth.Approve(r.Context(), v.ID, s); err != nil {
+	if err := p.OAuth.Approve(r.Context(), v.ID, v.Session); err != nil {
 		return expired(err)
 	}
-	return p.onward(w, r, v, s)
+	return p.onward(w, r, v, v.Session)
 }

@@ -8,8 +8,11 @@ import (
 	"github.com/gatehouse-id/gatehouse/internal/web"
 )
 
-// The reason in an interaction for which a signed-in person signs in once more with a second factor.
-const reasonMFA = "mfa"
+// Why an interaction has a signed-in person sign in once more.
+const (
+	reasonMFA     = "mfa"     // the app wants the second factor
+	reasonAccount = "account" // the app expects another person
+)
 
 // notices are what the page before may have the login page say; the query names one of them and brings no text.
 var notices = map[string]notice{
@@ -30,6 +33,7 @@ type loginPage struct {
 	Email    string
 	Again    bool // the signed-in person is asked to prove it once more
 	TwoStep  bool // … because the app wants the second factor
+	Other    bool // the app expects somebody else than the signed-in person
 	Register bool
 	Notice   notice
 	Errors   identity.FieldErrors
@@ -58,14 +62,10 @@ func (p *Pages) loginPage(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	s, signedIn, err := p.session(r)
-	if err != nil {
-		return err
+	if v.SignedIn && v.Interaction.Reason == "" {
+		return p.onward(w, r, v, v.Session)
 	}
-	if signedIn && v.Interaction.Reason == "" {
-		return p.onward(w, r, v, s)
-	}
-	content, err := p.loginContent(r, v, s, signedIn)
+	content, err := p.loginContent(r, v)
 	if err != nil {
 		return err
 	}
@@ -81,12 +81,16 @@ func (p *Pages) loginPage(w http.ResponseWriter, r *http.Request) error {
 	return p.show(w, r, v, view{Name: "login", Content: content})
 }
 
-func (p *Pages) loginContent(r *http.Request, v visit, s identity.Session, signedIn bool) (loginPage, error) {
+func (p *Pages) loginContent(r *http.Request, v visit) (loginPage, error) {
 	content := loginPage{ID: v.ID, App: v.app(), Register: p.Registration}
-	if !signedIn {
+	if !v.SignedIn || v.Interaction.Reason == "" {
 		return content, nil
 	}
-	u, err := p.People.User(r.Context(), s.UserID)
+	if v.Interaction.Reason == reasonAccount {
+		content.Other = true
+		return content, nil
+	}
+	u, err := p.People.User(r.Context(), v.Session.UserID)
 	if err != nil {
 		return content, err
 	}
@@ -114,11 +118,7 @@ func (p *Pages) login(w http.ResponseWriter, r *http.Request) error {
 		}
 	}
 	if len(errs) > 0 {
-		s, signedIn, err := p.session(r)
-		if err != nil {
-			return err
-		}
-		content, err := p.loginContent(r, v, s, signedIn && v.Interaction.Reason != "")
+		content, err := p.loginContent(r, v)
 		if err != nil {
 			return err
 		}

@@ -20,11 +20,9 @@ type newPasswordPage struct {
 // replacing gives the session of a person who must set a new password now; ok = false after it has sent everybody else
 // on. Whoever finds an old session open has not just proven the one-time password and signs in again.
 func (p *Pages) replacing(w http.ResponseWriter, r *http.Request, v visit) (s identity.Session, ok bool, err error) {
-	s, signedIn, err := p.session(r)
+	s = v.Session
 	switch {
-	case err != nil:
-		return s, false, err
-	case !signedIn:
+	case !v.SignedIn:
 		return s, false, p.redirect(w, r, withInteraction("/login", v.ID))
 	case !s.MustChangePassword:
 		return s, false, p.onward(w, r, v, s)

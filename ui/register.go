@@ -36,12 +36,8 @@ func (p *Pages) registerPage(w http.ResponseWriter, r *http.Request) error {
 	if !p.Registration {
 		return errUnknownPage
 	}
-	s, signedIn, err := p.session(r)
-	if err != nil {
-		return err
-	}
-	if signedIn && v.Interaction.Reason == "" {
-		return p.onward(w, r, v, s)
+	if v.SignedIn && v.Interaction.Reason == "" {
+		return p.onward(w, r, v, v.Session)
 	}
 	return p.show(w, r, v, view{Name: "register", Content: registerPage{ID: v.ID, App: v.app(), Email: v.Interaction.LoginHint}})
 }
@@ -72,7 +68,10 @@ func (p *Pages) register(w http.ResponseWriter, r *http.Request) error {
 			ID: v.ID, App: v.app(), Name: f.Name, Email: f.Email, Errors: errs, Strength: measure(f.Password, f.Name, f.Email),
 		}})
 	case errors.Is(err, identity.ErrEmailTaken):
-		err = p.mailOnce(ctx, f.Email, func(ctx context.Context) error { return p.mailAccountExists(ctx, f.Email) })
+		// The owner gets the mail at the address we know, which is not always spelled as it was typed here.
+		if u, err = p.People.UserByEmail(ctx, f.Email); err == nil {
+			err = p.mailOnce(ctx, u.Email, func(ctx context.Context) error { return p.mailAccountExists(ctx, u.Email) })
+		}
 	case err == nil:
 		err = p.mailOnce(ctx, u.Email, func(ctx context.Context) error { return p.sendVerification(ctx, u, v.ID) })
 	}

@@ -31,7 +31,7 @@ func readChoice(r *http.Request) (string, error) {
 }
 
 func (p *Pages) selectPage(w http.ResponseWriter, r *http.Request) error {
-	v, _, u, ok, err := p.interactive(w, r)
+	v, u, ok, err := p.interactive(w, r)
 	if !ok {
 		return err
 	}
@@ -48,42 +48,34 @@ func (p *Pages) selectAccount(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	s, signedIn, err := p.session(r)
-	if err != nil {
-		return err
-	}
 	switch {
-	case signedIn && choice == chooseOther:
-		if err := p.leave(w, r, s); err != nil {
+	case v.SignedIn && choice == chooseOther:
+		if err := p.leave(w, r, v.Session); err != nil {
 			return err
 		}
-	case signedIn:
+	case v.SignedIn:
 		if v.ID != "" {
-			if err := p.OAuth.SelectAccount(r.Context(), v.ID, s); err != nil {
+			if err := p.OAuth.SelectAccount(r.Context(), v.ID, v.Session); err != nil {
 				return expired(err)
 			}
 		}
-		return p.onward(w, r, v, s)
+		return p.onward(w, r, v, v.Session)
 	}
 	return p.redirect(w, r, withInteraction("/login", v.ID))
 }
 
 // interactive gives what a page needs that asks a signed-in person about an app's request; ok = false after it has sent
 // anybody else where they belong.
-func (p *Pages) interactive(w http.ResponseWriter, r *http.Request) (v visit, s identity.Session, u identity.User, ok bool, err error) {
+func (p *Pages) interactive(w http.ResponseWriter, r *http.Request) (v visit, u identity.User, ok bool, err error) {
 	if v, err = p.visit(r); err != nil {
-		return v, s, u, false, err
+		return v, u, false, err
 	}
 	if v.ID == "" {
-		return v, s, u, false, p.redirect(w, r, "/account")
+		return v, u, false, p.redirect(w, r, "/account")
 	}
-	s, signedIn, err := p.session(r)
-	if err != nil {
-		return v, s, u, false, err
+	if !v.SignedIn {
+		return v, u, false, p.redirect(w, r, withInteraction("/login", v.ID))
 	}
-	if !signedIn {
-		return v, s, u, false, p.redirect(w, r, withInteraction("/login", v.ID))
-	}
-	u, err = p.People.User(r.Context(), s.UserID)
-	return v, s, u, err == nil, err
+	u, err = p.People.User(r.Context(), v.Session.UserID)
+	return v, u, err == nil, err
 }

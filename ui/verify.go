@@ -14,7 +14,7 @@ const mailRequestsPerHour = 30
 
 type verifyPage struct {
 	ID, Handle string
-	Email      string // empty if it is not known any more
+	Email      string
 	SignedIn   bool
 	Sent       bool
 }
@@ -27,21 +27,20 @@ func (p *Pages) verifyPage(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	s, signedIn, err := p.session(r)
+	if v.SignedIn && v.Session.EmailVerified {
+		return p.onward(w, r, v, v.Session)
+	}
+	content := verifyPage{ID: v.ID, Handle: v.Query.value("p"), SignedIn: v.SignedIn, Sent: v.Query.value("n") == "sent"}
+	u, err := p.verifying(r.Context(), v)
 	if err != nil {
 		return err
 	}
-	if signedIn && s.EmailVerified {
-		return p.onward(w, r, v, s)
-	}
-	content := verifyPage{ID: v.ID, Handle: v.Query.value("p"), SignedIn: signedIn, Sent: v.Query.value("n") == "sent"}
-	u, err := p.verifying(r, content.Handle, s, signedIn)
-	if err != nil {
-		return err
+	if u.Email == "" { // nobody to say anything about
+		return p.redirect(w, r, withInteraction("/login", v.ID))
 	}
 	content.Email = u.Email
 	title := p.text("verify.title")
-	if signedIn {
+	if v.SignedIn {
 		title = p.text("verify.confirm")
 	}
 	return p.show(w, r, v, view{Name: "verify", Title: title, Content: content})
@@ -49,11 +48,11 @@ func (p *Pages) verifyPage(w http.ResponseWriter, r *http.Request) error {
 
 // verifying finds whose address is to be proven: the signed-in person's, or the one that was just registered, which comes
 // without an ID.
-func (p *Pages) verifying(r *http.Request, handle string, s identity.Session, signedIn bool) (identity.User, error) {
-	if signedIn {
-		return p.People.User(r.Context(), s.UserID)
+func (p *Pages) verifying(ctx context.Context, v visit) (identity.User, error) {
+	if v.SignedIn {
+		return p.People.User(ctx, v.Session.UserID)
 	}
-	email, err := p.recall(r.Context(), handle)
+	email, err := p.recall(ctx, v.Query.value("p"))
 	return identity.User{Email: email}, err
 }
 
@@ -70,12 +69,7 @@ func (p *Pages) verifyResend(w http.ResponseWriter, r *http.Request) error {
 	if err := p.limit(ctx, "mail", mailRequestsPerHour, time.Hour); err != nil {
 		return err
 	}
-	s, signedIn, err := p.session(r)
-	if err != nil {
-		return err
-	}
-	handle := v.Query.value("p")
-	u, err := p.verifying(r, handle, s, signedIn)
+	u, err := p.verifying(ctx, v)
 	if err != nil {
 		return err
 	}
@@ -91,7 +85,7 @@ func (p *Pages) verifyResend(w http.ResponseWriter, r *http.Request) error {
 		}
 	}
 	p.markBrowser(w, v)
-	return p.redirect(w, r, withInteraction("/verify?n=sent&p="+handleOnly(handle), v.ID))
+	return p.redirect(w, r, withInteraction("/verify?n=sent&p="+handleOnly(v.Query.value("p")), v.ID))
 }
 
 // handleOnly drops what remember cannot have made, before it goes into a URL.

@@ -19,24 +19,27 @@ import (
 	"github.com/gatehouse-id/gatehouse/oauth"
 )
 
-// visit is what brings a person to a sign-in page: the query, and the interaction in it if an app sent them.
+// visit is what brings a person to a sign-in page: the query, the interaction in it if an app sent them, and the session
+// if they have one.
 type visit struct {
 	ID          string // of the interaction; empty without one
 	Interaction oauth.Interaction
 	Query       form
+	Session     identity.Session
+	SignedIn    bool
 }
 
-// visit reads the query. An interaction that is over is errExpired.
+// visit reads what a request brings. An interaction that is over is errExpired.
 func (p *Pages) visit(r *http.Request) (visit, error) {
 	q, err := readQuery(r)
 	if err != nil {
 		return visit{}, err
 	}
 	v := visit{ID: q.value("i"), Query: q}
-	if v.ID == "" {
-		return v, nil
+	if v.Session, v.SignedIn, err = p.session(r); err != nil || v.ID == "" {
+		return v, err
 	}
-	v.Interaction, err = p.OAuth.Interaction(r.Context(), v.ID)
+	v.Interaction, err = p.OAuth.Interaction(r.Context(), v.ID, v.Session.UserID)
 	if errors.Is(err, db.ErrNotFound) {
 		return visit{}, errExpired
 	}
@@ -145,7 +148,7 @@ func (p *Pages) resumable(r *http.Request, id string) string {
 	if id == "" || p.Site.LoginTicket(r, id) == "" {
 		return ""
 	}
-	if _, err := p.OAuth.Interaction(r.Context(), id); err != nil {
+	if _, err := p.OAuth.Interaction(r.Context(), id, ""); err != nil {
 		return ""
 	}
 	return id
