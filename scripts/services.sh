@@ -6,7 +6,8 @@
 #                                        GATEHOUSE_TEST_POSTGRES, GATEHOUSE_TEST_REDIS and GATEHOUSE_TEST_CHROMIUM
 #   scripts/services.sh bench COMMAND…   the same with Postgres as durable as it is by default
 #   scripts/services.sh full COMMAND…    data kept in ./var/full (or $GATEHOUSE_FULL_DIR); the command finds them in
-#                                        GATEHOUSE_DATABASE_URL and GATEHOUSE_REDIS_URL
+#                                        GATEHOUSE_DATABASE_URL and GATEHOUSE_REDIS_URL, its master key
+#                                        and demo file beside them
 set -euo pipefail
 
 mode=${1:?test, bench or full}
@@ -125,6 +126,8 @@ postgres="postgres://postgres@127.0.0.1:$pg_port/postgres?sslmode=disable"
 redis="redis://127.0.0.1:$redis_port/0"
 if [ "$mode" = full ]; then
 	export GATEHOUSE_DATABASE_URL=$postgres GATEHOUSE_REDIS_URL=$redis
+	# Apart from those of `make run`, which belong to another database.
+	export GATEHOUSE_MASTER_KEY_FILE=$dir/master.key GATEHOUSE_DEMO_FILE=$dir/demo.env
 	echo "Postgres: $postgres"
 	echo "Redis:    $redis"
 	echo "Data:     $dir"
