@@ -35,12 +35,16 @@ func Apply(ctx context.Context, engine db.Engine, pool *sql.DB) ([]string, error
 		return nil, fmt.Errorf("create schema_version: %w", err)
 	}
 	var done []string
-	for _, name := range steps(engine) {
+	for _, name := range steps(files, engine) {
 		res, err := tx.ExecContext(ctx, `INSERT INTO schema_version (name) VALUES ($1) ON CONFLICT DO NOTHING`, name)
 		if err != nil {
 			return nil, fmt.Errorf("record migration %s: %w", name, err)
 		}
-		if n, err := res.RowsAffected(); err != nil || n == 0 {
+		n, err := res.RowsAffected()
+		if err != nil {
+			return nil, fmt.Errorf("record migration %s: %w", name, err)
+		}
+		if n == 0 { // done before
 			continue
 		}
 		text, err := files.ReadFile(name)
@@ -52,12 +56,15 @@ func Apply(ctx context.Context, engine db.Engine, pool *sql.DB) ([]string, error
 		}
 		done = append(done, name)
 	}
-	return done, tx.Commit()
+	if err := tx.Commit(); err != nil {
+		return nil, fmt.Errorf("commit migrations: %w", err)
+	}
+	return done, nil
 }
 
 // steps lists the files for one engine; Glob returns them in order of their numbers.
-func steps(engine db.Engine) []string {
-	names, _ := fs.Glob(files, "*.sql")
+func steps(dir fs.FS, engine db.Engine) []string {
+	names, _ := fs.Glob(dir, "*.sql")
 	var out []string
 	for _, n := range names {
 		if strings.Count(n, ".") == 1 || strings.HasSuffix(n, "."+string(engine)+".sql") {

@@ -5,6 +5,7 @@ package audit
 import (
 	"context"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -44,8 +45,14 @@ func New(d *db.DB, log *slog.Logger, now func() time.Time) *Log {
 	return &Log{d, log, now}
 }
 
+// maxText bounds each id in a row; some come from requests that were refused.
+const maxText = 200
+
+// patience is how long a row may take when its request is over.
+const patience = 5 * time.Second
+
 // Record appends e. It belongs to the transaction in ctx, if there is one. An act that has happened cannot be refused because its
-// row cannot be written; the failure goes to the log, loudly.
+// row cannot be written; the failure goes to the log, loudly. Hanging up right after an act does not keep it out of the log.
 func (l *Log) Record(ctx context.Context, e Event) {
 	if e.Outcome == "" {
 		e.Outcome = Success
@@ -53,13 +60,24 @@ func (l *Log) Record(ctx context.Context, e Event) {
 	if e.Detail == nil {
 		e.Detail = map[string]string{}
 	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+	defer cancel()
 	id, err := uuid.NewV7()
 	if err == nil {
 		_, err = l.db.Exec(ctx, `INSERT INTO audit (id, at, action, outcome, actor, user_id, client_id, request_id, detail)
 			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
-			id.String(), db.At(l.now()), e.Action, e.Outcome, e.Actor, e.UserID, e.ClientID, web.RequestID(ctx), db.JSON(&e.Detail))
+			id.String(), db.At(l.now()), e.Action, e.Outcome, clean(e.Actor), clean(e.UserID), clean(e.ClientID), web.RequestID(ctx), db.JSON(&e.Detail))
 	}
 	if err != nil {
-		l.log.ErrorContext(ctx, "audit row lost", "action", e.Action, "user_id", e.UserID, "client_id", e.ClientID, "err", err)
+		l.log.ErrorContext(ctx, "audit row lost", "action", e.Action, "user_id", clean(e.UserID), "client_id", clean(e.ClientID), "err", err)
 	}
+}
+
+// clean makes text of a request storable: Postgres refuses NUL and broken UTF-8, and an attacker must not be able to
+// keep his act out of the log by an id that has them.
+func clean(s string) string {
+	if len(s) > maxText {
+		s = s[:maxText]
+	}
+	return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD")
 }

@@ -11,6 +11,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/gatehouse-id/gatehouse/internal/db"
@@ -86,13 +87,16 @@ func (s *Sealer) Open(sealed []byte, purpose string) ([]byte, error) {
 			return nil, ErrOpen
 		}
 		plain, err := k.aead.Open(nil, rest[:k.aead.NonceSize()], rest[k.aead.NonceSize():], []byte(purpose))
-		if err != nil {
-			return nil, ErrOpen
+		if err == nil {
+			return plain, nil
 		}
-		return plain, nil
+		// Another key may have the same short id.
 	}
 	return nil, ErrOpen
 }
+
+// LogValue implements slog.LogValuer: a Sealer holds the master keys.
+func (s *Sealer) LogValue() slog.Value { return slog.StringValue("seal.Sealer") }
 
 // Secret returns the named server secret of KeySize bytes, made at its first use and kept sealed in SQL. Unlike a key derived
 // from the master it survives a change of the master, so blind indexes and token keys stay valid.

@@ -1,0 +1,4 @@
+package migrations
+
+// Steps is steps, for its test.
+var Steps = steps
