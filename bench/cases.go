@@ -17,7 +17,7 @@ import (
 const (
 	redirectURI = "http://127.0.0.1/callback" // never called: the driver reads the redirect
 	email       = "bench@example.com"
-	password    = "a long enough phrase for one bench"
+	password    = "granit+ziege-41-tandem"
 	verifier    = "QmVuY2htYXJraW5nLWlzLW5vdC1hLXNlY3JldC1vZi1hbnlib2R5"
 )
 

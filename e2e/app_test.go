@@ -16,7 +16,7 @@ import (
 
 const (
 	redirectURI = "http://127.0.0.1:9/callback" // nobody listens: the tests look at where they are sent
-	password    = "correct horse battery staple 7"
+	password    = "kontra-melone-72-fisch"
 )
 
 // app is a relying party on coreos/go-oidc and x/oauth2, which share no code with the server.

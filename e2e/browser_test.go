@@ -21,7 +21,7 @@ import (
 
 const (
 	demoPerson  = "demo@example.test"
-	newPassword = "eleven quiet lanterns by the pier"
+	newPassword = "quarz.lampion-58-otter"
 )
 
 // demoServer starts what `make run` starts, and returns where the demo app is and the demo person's one-time password.
