@@ -79,7 +79,7 @@ func (a *accessTokens) ValidateAccessToken(ctx context.Context, _ fosite.Request
 }
 
 // GenerateAccessToken implements oauth2.AccessTokenStrategy.
-func (a *accessTokens) GenerateAccessToken(_ context.Context, r fosite.Requester) (token, signature string, err error) {
+func (a *accessTokens) GenerateAccessToken(ctx context.Context, r fosite.Requester) (token, signature string, err error) {
 	client, sess := r.GetClient().(*registration), r.GetSession().(*session)
 	id, err := uuid.NewV7()
 	if err != nil {
@@ -103,7 +103,7 @@ func (a *accessTokens) GenerateAccessToken(_ context.Context, r fosite.Requester
 		c.Audience = append(c.Audience, a.Site.Issuer())
 	}
 	c.Audience = append(c.Audience, client.Audiences...)
-	token, err = a.Keys.Sign(keys.ES256, typAccessToken, &c)
+	token, err = a.Keys.Sign(ctx, keys.ES256, typAccessToken, &c)
 	return token, "", err
 }
 

@@ -256,7 +256,7 @@ func (s *Server) missing(ctx context.Context, req *authorization, sess *identity
 		return &need{path: "/select", code: "account_selection_required"}, nil
 	}
 	if values, essential := req.claims.wanted("acr"); essential && len(values) > 0 && !slices.Contains(values, sess.ACR()) {
-		if sess.HasTOTP && slices.Contains(values, acrMFA) {
+		if sess.HasTOTP && slices.Contains(values, identity.ACRMFA) {
 			return &need{path: "/login", code: "unmet_authentication_requirements", reason: "mfa"}, nil
 		}
 		return nil, newError("unmet_authentication_requirements", "The person cannot be authenticated in the way the app demands.")

@@ -42,6 +42,9 @@ func describe(err error) rfcError {
 	if errors.Is(err, db.ErrUnavailable) || errors.Is(err, cache.ErrUnavailable) {
 		return rfcError{"temporarily_unavailable", "The server cannot answer at the moment. Try again in a few seconds.", http.StatusServiceUnavailable}
 	}
+	if errors.Is(err, errScopeWidened) {
+		return rfcError{"invalid_scope", "The scope exceeds what was granted.", http.StatusBadRequest}
+	}
 	var e *fosite.RFC6749Error
 	if !errors.As(err, &e) || e.ErrorField == "server_error" {
 		return rfcError{"server_error", "The server met an unexpected condition.", http.StatusInternalServerError}

@@ -51,13 +51,13 @@ func (i *idTokens) GenerateIDToken(ctx context.Context, lifespan time.Duration, 
 	}
 	alg := keys.Alg(client.IDTokenAlg)
 	if sess.Claims == nil || len(sess.Claims.IDToken) == 0 {
-		return i.Keys.Sign(alg, "JWT", c)
+		return i.Keys.Sign(ctx, alg, "JWT", c)
 	}
 	all, err := i.withAskedClaims(ctx, c, sess)
 	if err != nil {
 		return "", err
 	}
-	return i.Keys.Sign(alg, "JWT", all)
+	return i.Keys.Sign(ctx, alg, "JWT", all)
 }
 
 // withAskedClaims adds what the claims parameter asked to see in the ID token; protocol claims are never replaced.

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/gatehouse-id/gatehouse/identity"
 	"github.com/gatehouse-id/gatehouse/keys"
 )
 
@@ -42,12 +43,6 @@ type metadata struct {
 	RequestURIParameter      bool     `json:"request_uri_parameter_supported"`
 	ResponseIssuer           bool     `json:"authorization_response_iss_parameter_supported"`
 }
-
-// Authentication context classes, weakest first.
-const (
-	acrPassword = "urn:gatehouse:pwd"
-	acrMFA      = "urn:gatehouse:mfa"
-)
 
 const metadataMaxAge = time.Hour
 
@@ -87,7 +82,7 @@ func (s *Server) buildMetadata() (document, error) {
 		RevocationAuthMethods:    []string{AuthBasic, AuthPost, AuthNone},
 		IntrospectionAuthMethods: []string{AuthBasic, AuthPost},
 		CodeChallengeMethods:     []string{"S256"},
-		ACRValues:                []string{acrPassword, acrMFA},
+		ACRValues:                []string{identity.ACRPassword, identity.ACRMFA},
 		PromptValues:             []string{"none", "login", "consent", "select_account"},
 		ClaimTypes:               []string{"normal"},
 		ClaimsSupported:          append(claims, personal...),
@@ -117,12 +112,12 @@ func (s *Server) jwks(w http.ResponseWriter, r *http.Request) error {
 
 func serveDocument(w http.ResponseWriter, r *http.Request, d document, maxAge time.Duration) {
 	h := w.Header()
-	h["Content-Type"] = jsonType
 	h.Set("Cache-Control", "public, max-age="+strconv.Itoa(int(maxAge.Seconds())))
 	h.Set("ETag", d.etag)
 	if r.Header.Get("If-None-Match") == d.etag {
 		w.WriteHeader(http.StatusNotModified)
 		return
 	}
+	h["Content-Type"] = jsonType
 	_, _ = w.Write(d.body)
 }

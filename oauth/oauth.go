@@ -126,6 +126,9 @@ func (s *Server) SetErrorPage(f func(w http.ResponseWriter, r *http.Request, e E
 	s.errorPage = f
 }
 
+// Error answers a request whose handler failed; web.Mount calls it. The handlers answer what they foresee themselves.
+func (s *Server) Error(w http.ResponseWriter, r *http.Request, err error) { s.writeError(w, r, err) }
+
 // Routes lists every endpoint.
 func (s *Server) Routes() []web.Route {
 	return []web.Route{

@@ -142,8 +142,6 @@ func (s *store) GetRefreshTokenSession(ctx context.Context, token string, _ fosi
 	switch {
 	case errors.Is(err, db.ErrNotFound):
 		return nil, fosite.ErrNotFound
-	case errors.Is(err, errScopeWidened):
-		return nil, fosite.ErrInvalidScope.WithWrap(err)
 	case err != nil:
 		return nil, err
 	}
