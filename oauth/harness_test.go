@@ -66,7 +66,7 @@ func each(t *testing.T, f func(t *testing.T, h *harness)) {
 	})
 }
 
-func newHarness(t *testing.T, d *db.DB, c cache.Cache) *harness {
+func newHarness(t testing.TB, d *db.DB, c cache.Cache) *harness {
 	t.Helper()
 	ctx := t.Context()
 	h := &harness{offset: &atomic.Int64{}}
@@ -122,7 +122,7 @@ type registered struct {
 }
 
 // client registers a confidential client that uses ES256; edit may change it first.
-func (h *harness) client(t *testing.T, edit func(c *Client)) registered {
+func (h *harness) client(t testing.TB, edit func(c *Client)) registered {
 	t.Helper()
 	c := Client{
 		Name: "Test app", RedirectURIs: []string{testRedirect}, RequirePKCE: true, IDTokenAlg: "ES256",
@@ -152,7 +152,7 @@ type browser struct {
 }
 
 // person creates an account and signs it in.
-func (h *harness) person(t *testing.T) *browser {
+func (h *harness) person(t testing.TB) *browser {
 	t.Helper()
 	user, err := h.people.Create(t.Context(), identity.NewUser{
 		Email: strings.ToLower(rand.Text()) + "@example.test", Password: testPassword, EmailVerified: true, Role: "user",
@@ -166,7 +166,7 @@ func (h *harness) person(t *testing.T) *browser {
 	return b
 }
 
-func (b *browser) signIn(t *testing.T) {
+func (b *browser) signIn(t testing.TB) {
 	t.Helper()
 	var err error
 	b.token, b.session, err = b.h.people.StartSession(t.Context(), b.user.ID, []string{identity.AMRPassword}, identity.Device{Address: netip.MustParseAddr("192.0.2.1")}, b.token)
@@ -219,7 +219,7 @@ func (c registered) params(edits ...string) url.Values {
 }
 
 // consent remembers that the person allowed the client everything.
-func (b *browser) consent(t *testing.T, c registered) {
+func (b *browser) consent(t testing.TB, c registered) {
 	t.Helper()
 	if err := b.h.Consents.Remember(t.Context(), b.user.ID, c.ID, c.Scopes, ConsentTextVersion); err != nil {
 		t.Fatal(err)
@@ -227,7 +227,7 @@ func (b *browser) consent(t *testing.T, c registered) {
 }
 
 // authorize asks for a code and returns the parameters of the redirect to the app.
-func (b *browser) authorize(t *testing.T, h *harness, v url.Values) url.Values {
+func (b *browser) authorize(t testing.TB, h *harness, v url.Values) url.Values {
 	t.Helper()
 	w := b.get(h, "/authorize?"+v.Encode())
 	if w.Code != http.StatusSeeOther {
@@ -241,7 +241,7 @@ func (b *browser) authorize(t *testing.T, h *harness, v url.Values) url.Values {
 }
 
 // code signs through and returns a code, with remembered consent.
-func (b *browser) code(t *testing.T, c registered, edits ...string) string {
+func (b *browser) code(t testing.TB, c registered, edits ...string) string {
 	t.Helper()
 	b.consent(t, c)
 	q := b.authorize(t, b.h, c.params(edits...))
@@ -261,7 +261,7 @@ type answer struct {
 func (a answer) str(name string) string { s, _ := a.body[name].(string); return s }
 
 // post sends a form as a client: with Basic, or client_id alone for a public one; an empty client sends neither.
-func (h *harness) post(t *testing.T, path string, c registered, form url.Values) answer {
+func (h *harness) post(t testing.TB, path string, c registered, form url.Values) answer {
 	t.Helper()
 	r := httptest.NewRequest(http.MethodPost, path, strings.NewReader(form.Encode()))
 	if c.ID != "" && c.Public() {
@@ -274,7 +274,7 @@ func (h *harness) post(t *testing.T, path string, c registered, form url.Values)
 	return h.do(t, r)
 }
 
-func (h *harness) do(t *testing.T, r *http.Request) answer {
+func (h *harness) do(t testing.TB, r *http.Request) answer {
 	t.Helper()
 	w := httptest.NewRecorder()
 	h.handler.ServeHTTP(w, r)
@@ -291,18 +291,18 @@ func exchangeForm(code string) url.Values {
 	return url.Values{"grant_type": {"authorization_code"}, "code": {code}, "redirect_uri": {testRedirect}, "code_verifier": {testVerifier}}
 }
 
-func (h *harness) exchangeCode(t *testing.T, c registered, code string) answer {
+func (h *harness) exchangeCode(t testing.TB, c registered, code string) answer {
 	t.Helper()
 	return h.post(t, "/token", c, exchangeForm(code))
 }
 
-func (h *harness) refreshToken(t *testing.T, c registered, token string) answer {
+func (h *harness) refreshToken(t testing.TB, c registered, token string) answer {
 	t.Helper()
 	return h.post(t, "/token", c, url.Values{"grant_type": {"refresh_token"}, "refresh_token": {token}})
 }
 
 // tokens runs the whole flow.
-func (b *browser) tokens(t *testing.T, c registered, edits ...string) answer {
+func (b *browser) tokens(t testing.TB, c registered, edits ...string) answer {
 	t.Helper()
 	a := b.h.exchangeCode(t, c, b.code(t, c, edits...))
 	if a.status != http.StatusOK {
@@ -311,7 +311,7 @@ func (b *browser) tokens(t *testing.T, c registered, edits ...string) answer {
 	return a
 }
 
-func (h *harness) introspectToken(t *testing.T, c registered, token string) bool {
+func (h *harness) introspectToken(t testing.TB, c registered, token string) bool {
 	t.Helper()
 	a := h.post(t, "/introspect", c, url.Values{"token": {token}})
 	if a.status != http.StatusOK {
@@ -321,21 +321,21 @@ func (h *harness) introspectToken(t *testing.T, c registered, token string) bool
 	return active
 }
 
-func (h *harness) userinfoAnswer(t *testing.T, token string) answer {
+func (h *harness) userinfoAnswer(t testing.TB, token string) answer {
 	t.Helper()
 	r := httptest.NewRequest(http.MethodGet, "/userinfo", nil)
 	r.Header.Set("Authorization", "Bearer "+token)
 	return h.do(t, r)
 }
 
-func wantError(t *testing.T, a answer, status int, code string) {
+func wantError(t testing.TB, a answer, status int, code string) {
 	t.Helper()
 	if a.status != status || a.str("error") != code {
 		t.Errorf("got %d %v, want %d %s", a.status, a.body, status, code)
 	}
 }
 
-func claimsOf(t *testing.T, token string) (header, body map[string]any) {
+func claimsOf(t testing.TB, token string) (header, body map[string]any) {
 	t.Helper()
 	parts := strings.Split(token, ".")
 	if len(parts) != 3 {
