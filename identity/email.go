@@ -67,3 +67,7 @@ func foldRune(r rune) rune {
 	}
 	return lower
 }
+
+// NormalEmail gives an address as it is kept and written to, for pages that write to one before it is anybody's: of two
+// spellings, one must not get the mail and the other be proven. ok = false: it is not an address.
+func NormalEmail(s string) (normal string, ok bool) { return normalEmail(s) }

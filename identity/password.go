@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"runtime"
 	"strconv"
+	"sync/atomic"
 
 	"golang.org/x/crypto/argon2"
 	"golang.org/x/text/unicode/norm"
@@ -43,6 +44,7 @@ type hasher struct {
 	cost  argonCost
 	admit chan struct{} // one for each hash that is computed or waits
 	work  chan struct{} // one for each hash that is computed
+	done  atomic.Int64  // hashes computed so far
 }
 
 func newHasher(cost argonCost, workers int) *hasher {
@@ -74,6 +76,7 @@ func (h *hasher) do(ctx context.Context, f func()) error {
 	}
 	defer func() { <-h.work }()
 	f()
+	h.done.Add(1)
 	return nil
 }
 
