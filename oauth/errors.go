@@ -42,8 +42,11 @@ func describe(err error) rfcError {
 	if errors.Is(err, db.ErrUnavailable) || errors.Is(err, cache.ErrUnavailable) {
 		return rfcError{"temporarily_unavailable", "The server cannot answer at the moment. Try again in a few seconds.", http.StatusServiceUnavailable}
 	}
-	if errors.Is(err, errScopeWidened) {
+	switch { // what the stores say reaches here wrapped in fosite's server_error
+	case errors.Is(err, errScopeWidened):
 		return rfcError{"invalid_scope", "The scope exceeds what was granted.", http.StatusBadRequest}
+	case errors.Is(err, errGrantOver):
+		return rfcError{"invalid_grant", "The authorization has ended.", http.StatusBadRequest}
 	}
 	var e *fosite.RFC6749Error
 	if !errors.As(err, &e) || e.ErrorField == "server_error" {

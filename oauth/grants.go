@@ -16,6 +16,9 @@ import (
 // errScopeWidened says that a refresh asked for a scope its grant does not have (RFC 6749 §6).
 var errScopeWidened = errors.New("scope exceeds the grant")
 
+// errGrantOver says that the person, the session or the consent behind a code has ended meanwhile.
+var errGrantOver = errors.New("authorization has ended")
+
 // Grants keeps one row per authorization that may be refreshed. A refresh rotates the row in place, so the table grows
 // with people and not with time.
 type Grants struct {
@@ -69,6 +72,9 @@ func (g *Grants) create(ctx context.Context, row *grant, token string) error {
 		ON CONFLICT (id) DO NOTHING`,
 		row.ID, row.UserID, row.ClientID, row.SessionID, db.JSON(&row.Scopes), db.JSON(row.Session), hashRefreshToken(token), []byte{},
 		db.At(row.CreatedAt), db.At(row.UsedAt), db.At(row.ExpiresAt))
+	if errors.Is(err, db.ErrNotFound) { // the person or the client was deleted
+		return errGrantOver
+	}
 	return err
 }
 

@@ -116,5 +116,5 @@ func (s *Server) checkIssued(ctx context.Context) error {
 			return err
 		}
 	}
-	return newError("invalid_grant", "The authorization has ended.")
+	return errGrantOver
 }

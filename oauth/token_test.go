@@ -488,11 +488,11 @@ func TestStateChangesReachEveryToken(t *testing.T) {
 			if got := h.userinfoAnswer(t, a.str("access_token")).status; got != http.StatusUnauthorized {
 				t.Errorf("%s: userinfo %d, want 401", name, got)
 			}
-			if got := h.refreshToken(t, c, a.str("refresh_token")); got.status == http.StatusOK {
-				t.Errorf("%s: refresh works", name)
+			if got := h.refreshToken(t, c, a.str("refresh_token")); got.status != http.StatusBadRequest && got.status != http.StatusUnauthorized {
+				t.Errorf("%s: refresh: %d %v", name, got.status, got.body)
 			}
-			if got := h.exchangeCode(t, c, code); got.status == http.StatusOK {
-				t.Errorf("%s: a code from before is redeemed", name)
+			if got := h.exchangeCode(t, c, code); got.status != http.StatusBadRequest && got.status != http.StatusUnauthorized {
+				t.Errorf("%s: a code from before: %d %v", name, got.status, got.body)
 			}
 			if !strings.HasPrefix(name, "client") && !slices.Contains([]string{"consent withdrawn"}, name) {
 				if w := b.get(h, "/authorize?"+c.params("prompt", "none").Encode()); !strings.Contains(w.Header().Get("Location"), "error=login_required") {
