@@ -1,0 +1,244 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/gatehouse-id/gatehouse/internal/db"
+	"github.com/gatehouse-id/gatehouse/oauth"
+)
+
+type clientCommands struct {
+	Create       clientCreate       `cmd:"" help:"Register an app; its secret is printed this once."`
+	List         clientList         `cmd:"" help:"List apps."`
+	Show         clientShow         `cmd:"" help:"Show everything about an app but its secret."`
+	Update       clientUpdate       `cmd:"" help:"Change what is given and leave the rest."`
+	RotateSecret clientRotateSecret `cmd:"" help:"Make a new secret, which is printed; the old one works until the next rotation."`
+	Delete       clientDelete       `cmd:"" help:"Remove an app; its tokens fail from then on."`
+}
+
+func withClients(t *terminal, s *storage, f func(clients *oauth.Clients) error) error {
+	return withData(t, s, func(d *data) error {
+		clients, err := oauth.OpenClients(t.ctx, d.db, d.audit, nil)
+		if err != nil {
+			return err
+		}
+		return f(clients)
+	})
+}
+
+// clientFields is what create and update may set; what is not given stays nil.
+type clientFields struct {
+	Name           *string        `help:"Name that people see on the consent page." placeholder:"NAME"`
+	Owner          *string        `help:"Who runs the app, in plain words." placeholder:"NAME"`
+	RedirectURI    []string       `name:"redirect-uri" help:"Where people come back to; repeat for several." placeholder:"URL" sep:"none"`
+	GrantType      []string       `help:"authorization_code, refresh_token or client_credentials; repeat." placeholder:"TYPE"`
+	Scope          []string       `help:"Scopes the app may ask for; repeat or separate by commas." placeholder:"SCOPE"`
+	Audience       []string       `help:"APIs the app may get access tokens for; repeat." placeholder:"URI" sep:"none"`
+	AuthMethod     *string        `help:"client_secret_basic, client_secret_post, or none for an app without a secret." placeholder:"METHOD"`
+	IDTokenAlg     *string        `name:"id-token-alg" help:"RS256, ES256 or EdDSA." placeholder:"ALG"`
+	FirstParty     *bool          `negatable:"" help:"The operator's own app: people are not asked for consent."`
+	RequirePKCE    *bool          `name:"require-pkce" negatable:"" help:"Refuse requests without PKCE."`
+	ClientURI      *string        `name:"client-uri" help:"Home page." placeholder:"URL"`
+	LogoURI        *string        `name:"logo-uri" help:"Logo." placeholder:"URL"`
+	PolicyURI      *string        `name:"policy-uri" help:"Privacy policy." placeholder:"URL"`
+	TOSURI         *string        `name:"tos-uri" help:"Terms of service." placeholder:"URL"`
+	Contact        []string       `help:"Address of somebody responsible; repeat." placeholder:"EMAIL" sep:"none"`
+	AccessTokenTTL *time.Duration `name:"access-token-ttl" help:"Life of its access tokens; 0s for the server's." placeholder:"TIME"`
+}
+
+func (f *clientFields) apply(c *oauth.Client) {
+	set(&c.Name, f.Name)
+	set(&c.Owner, f.Owner)
+	set(&c.AuthMethod, f.AuthMethod)
+	set(&c.IDTokenAlg, f.IDTokenAlg)
+	set(&c.FirstParty, f.FirstParty)
+	set(&c.RequirePKCE, f.RequirePKCE)
+	set(&c.ClientURI, f.ClientURI)
+	set(&c.LogoURI, f.LogoURI)
+	set(&c.PolicyURI, f.PolicyURI)
+	set(&c.TOSURI, f.TOSURI)
+	set(&c.AccessTokenTTL, f.AccessTokenTTL)
+	setList(&c.RedirectURIs, f.RedirectURI)
+	setList(&c.Scopes, f.Scope)
+	setList(&c.Audiences, f.Audience)
+	setList(&c.Contacts, f.Contact)
+	if len(f.GrantType) > 0 {
+		c.GrantTypes, c.ResponseTypes = f.GrantType, nil // the response types follow from the grant types
+	}
+}
+
+func set[T any](field, value *T) {
+	if value != nil {
+		*field = *value
+	}
+}
+
+func setList(field *[]string, value []string) {
+	if len(value) > 0 {
+		*field = value
+	}
+}
+
+// clientSecret is a client with the secret that is shown once.
+type clientSecret struct {
+	oauth.Client
+	Secret string `json:"client_secret,omitempty"`
+}
+
+func writeClient(w io.Writer, c oauth.Client, secret string) {
+	row := func(name, value string) {
+		if value != "" {
+			_, _ = fmt.Fprintf(w, "%s\t%s\n", name, value)
+		}
+	}
+	row("client_id", c.ID)
+	row("client_secret", secret)
+	row("name", c.Name)
+	row("owner", c.Owner)
+	row("redirect_uris", strings.Join(c.RedirectURIs, " "))
+	row("grant_types", strings.Join(c.GrantTypes, " "))
+	row("scopes", strings.Join(c.Scopes, " "))
+	row("audiences", strings.Join(c.Audiences, " "))
+	row("auth_method", c.AuthMethod)
+	row("id_token_alg", c.IDTokenAlg)
+	row("first_party", yes(c.FirstParty))
+	row("require_pkce", yes(c.RequirePKCE))
+	row("client_uri", c.ClientURI)
+	row("logo_uri", c.LogoURI)
+	row("policy_uri", c.PolicyURI)
+	row("tos_uri", c.TOSURI)
+	row("contacts", strings.Join(c.Contacts, " "))
+	if c.AccessTokenTTL != 0 {
+		row("access_token_ttl", c.AccessTokenTTL.String())
+	}
+	row("disabled", yes(c.Disabled))
+	row("created", when(c.CreatedAt))
+}
+
+type clientCreate struct {
+	ID      string       `name:"id" help:"Id of the app; a random one if not given." placeholder:"ID"`
+	Fields  clientFields `embed:""`
+	Storage storage      `embed:""`
+}
+
+// Run implements the command.
+func (c *clientCreate) Run(t *terminal) error {
+	client := oauth.Client{ID: c.ID, RequirePKCE: true}
+	c.Fields.apply(&client)
+	client = client.WithDefaults()
+	return withClients(t, &c.Storage, func(clients *oauth.Clients) error {
+		client, secret, err := clients.Create(t.ctx, client)
+		if errors.Is(err, db.ErrConflict) {
+			return fmt.Errorf("there is a client %q already", c.ID)
+		}
+		if err != nil {
+			return err
+		}
+		return t.print(clientSecret{client, secret}, func(w io.Writer) { writeClient(w, client, secret) })
+	})
+}
+
+type clientList struct {
+	After   string  `help:"Begin behind this id." placeholder:"ID"`
+	Limit   int     `help:"Number of apps. [${default}]" default:"100" placeholder:"N"`
+	Storage storage `embed:""`
+}
+
+// Run implements the command.
+func (c *clientList) Run(t *terminal) error {
+	if err := checkLimit(c.Limit); err != nil {
+		return err
+	}
+	return withClients(t, &c.Storage, func(clients *oauth.Clients) error {
+		list, err := clients.List(t.ctx, c.After, c.Limit)
+		if err != nil {
+			return err
+		}
+		return t.print(append([]oauth.Client{}, list...), func(w io.Writer) {
+			_, _ = fmt.Fprintln(w, "ID\tNAME\tAUTH METHOD\tFIRST PARTY\tDISABLED\tCREATED")
+			for _, c := range list {
+				_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", c.ID, c.Name, c.AuthMethod, yes(c.FirstParty), yes(c.Disabled), when(c.CreatedAt))
+			}
+		})
+	})
+}
+
+type clientShow struct {
+	ID      string  `arg:"" name:"id" help:"Id of the app."`
+	Storage storage `embed:""`
+}
+
+// Run implements the command.
+func (c *clientShow) Run(t *terminal) error {
+	return withClients(t, &c.Storage, func(clients *oauth.Clients) error {
+		client, err := clients.Get(t.ctx, c.ID)
+		if err != nil {
+			return notFound(err, "there is no client %q", c.ID)
+		}
+		return t.print(client, func(w io.Writer) { writeClient(w, client, "") })
+	})
+}
+
+type clientUpdate struct {
+	ID       string       `arg:"" name:"id" help:"Id of the app."`
+	Disabled *bool        `negatable:"" help:"Nobody can sign in through the app, and its tokens fail."`
+	Fields   clientFields `embed:""`
+	Storage  storage      `embed:""`
+}
+
+// Run implements the command.
+func (c *clientUpdate) Run(t *terminal) error {
+	return withClients(t, &c.Storage, func(clients *oauth.Clients) error {
+		client, err := clients.Get(t.ctx, c.ID)
+		if err != nil {
+			return notFound(err, "there is no client %q", c.ID)
+		}
+		c.Fields.apply(&client)
+		set(&client.Disabled, c.Disabled)
+		client = client.WithDefaults()
+		if err := clients.Update(t.ctx, client); err != nil {
+			return err
+		}
+		if client, err = clients.Get(t.ctx, c.ID); err != nil {
+			return err
+		}
+		return t.print(client, func(w io.Writer) { writeClient(w, client, "") })
+	})
+}
+
+type clientRotateSecret struct {
+	ID      string  `arg:"" name:"id" help:"Id of the app."`
+	Storage storage `embed:""`
+}
+
+// Run implements the command.
+func (c *clientRotateSecret) Run(t *terminal) error {
+	return withClients(t, &c.Storage, func(clients *oauth.Clients) error {
+		secret, err := clients.RotateSecret(t.ctx, c.ID)
+		if err != nil {
+			return notFound(err, "there is no client %q", c.ID)
+		}
+		return t.print(map[string]string{"client_id": c.ID, "client_secret": secret}, func(w io.Writer) {
+			_, _ = fmt.Fprintf(w, "client_id\t%s\nclient_secret\t%s\n", c.ID, secret)
+		})
+	})
+}
+
+type clientDelete struct {
+	ID      string  `arg:"" name:"id" help:"Id of the app."`
+	Storage storage `embed:""`
+}
+
+// Run implements the command.
+func (c *clientDelete) Run(t *terminal) error {
+	return withClients(t, &c.Storage, func(clients *oauth.Clients) error {
+		if err := clients.Delete(t.ctx, c.ID); err != nil {
+			return notFound(err, "there is no client %q", c.ID)
+		}
+		return t.print(map[string]string{"deleted": c.ID}, func(w io.Writer) { _, _ = fmt.Fprintln(w, "deleted", c.ID) })
+	})
+}

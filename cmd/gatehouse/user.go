@@ -1,0 +1,261 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/gatehouse-id/gatehouse/identity"
+	"github.com/gatehouse-id/gatehouse/internal/db"
+	"github.com/gatehouse-id/gatehouse/oauth"
+)
+
+type userCommands struct {
+	Create        userCreate        `cmd:"" help:"Create an account, with a one-time password (which is printed) unless one is given."`
+	List          userList          `cmd:"" help:"List accounts."`
+	Disable       userDisable       `cmd:"" help:"Close an account: its sessions and tokens end at once."`
+	Enable        userEnable        `cmd:"" help:"Open a disabled account again."`
+	ResetPassword userResetPassword `cmd:"" help:"Give an account a new one-time password, which is printed; its sessions end."`
+}
+
+// openPeople is the part of serve's wiring that looks after people.
+func openPeople(ctx context.Context, d *data) (*identity.Directory, error) {
+	key, err := d.seal.Secret(ctx, d.db, "refresh-token")
+	if err != nil {
+		return nil, err
+	}
+	grants := oauth.OpenGrants(oauth.GrantsConfig{
+		DB: d.db, Audit: d.audit, Key: key, Revocations: oauth.OpenRevocations(d.db, d.cache, d.log, maxTokenLife, nil),
+	})
+	return identity.New(ctx, identity.Config{
+		DB: d.db, Cache: d.cache, Seal: d.seal, Audit: d.audit, Log: d.log, Revoke: grants.EndUser,
+	})
+}
+
+// withData runs f on the opened data of a command.
+func withData(t *terminal, s *storage, f func(d *data) error) error {
+	if err := s.check(); err != nil {
+		return err
+	}
+	d, err := openData(t.ctx, s, logging{LogLevel: "warn"}.logger(t.stderr))
+	if err != nil {
+		return err
+	}
+	defer d.close()
+	return f(d)
+}
+
+func withPeople(t *terminal, s *storage, f func(people *identity.Directory) error) error {
+	return withData(t, s, func(d *data) error {
+		people, err := openPeople(t.ctx, d)
+		if err != nil {
+			return err
+		}
+		return f(people)
+	})
+}
+
+// userRecord is a person as the commands print one.
+type userRecord struct {
+	ID                 string    `json:"id"`
+	Email              string    `json:"email"`
+	EmailVerified      bool      `json:"email_verified"`
+	Name               string    `json:"name,omitempty"`
+	Role               string    `json:"role"`
+	Status             string    `json:"status"`
+	TwoStep            bool      `json:"two_step"`
+	MustChangePassword bool      `json:"must_change_password"`
+	CreatedAt          time.Time `json:"created_at"`
+	Password           string    `json:"password,omitempty"` // one-time, shown once
+}
+
+func recordOf(u identity.User) userRecord {
+	return userRecord{
+		ID: u.ID, Email: u.Email, EmailVerified: u.EmailVerified, Name: u.Profile.Name, Role: u.Role, Status: u.Status,
+		TwoStep: u.HasTOTP, MustChangePassword: u.MustChangePassword, CreatedAt: u.CreatedAt,
+	}
+}
+
+// findUser takes an e-mail address or an id.
+func findUser(ctx context.Context, people *identity.Directory, who string) (u identity.User, err error) {
+	if strings.Contains(who, "@") {
+		u, err = people.UserByEmail(ctx, who)
+	} else {
+		u, err = people.User(ctx, who)
+	}
+	if errors.Is(err, identity.ErrNotFound) {
+		err = fmt.Errorf("there is no account %q", who)
+	}
+	return u, err
+}
+
+type userCreate struct {
+	Email    string `required:"" placeholder:"ADDRESS" help:"E-mail address."`
+	Password string `placeholder:"PASSWORD" help:"A lasting password instead of a one-time one; - reads it from standard input, so that it does not show in process lists."`
+	Name     string `placeholder:"NAME" help:"Full name."`
+	Admin    bool   `help:"Make an administrator."`
+	Verified bool   `help:"The address is known to be the person's."`
+
+	Storage storage `embed:""`
+}
+
+// Run implements the command.
+func (c *userCreate) Run(t *terminal) error {
+	if c.Password == "-" {
+		line, err := bufio.NewReader(io.LimitReader(t.stdin, 1024)).ReadString('\n')
+		if err != nil && !errors.Is(err, io.EOF) {
+			return fmt.Errorf("read the password: %w", err)
+		}
+		if c.Password = strings.TrimRight(line, "\r\n"); c.Password == "" {
+			return badSetting("password", "standard input holds no password: write one line")
+		}
+	}
+	return withPeople(t, &c.Storage, func(people *identity.Directory) error {
+		n := identity.NewUser{
+			Email: c.Email, Password: c.Password, EmailVerified: c.Verified,
+			Role: identity.RoleUser, Profile: identity.Profile{Name: c.Name},
+		}
+		if n.Password == "" {
+			n.Password, n.MustChangePassword = oneTimePassword(), true
+		}
+		if c.Admin {
+			n.Role = identity.RoleAdmin
+		}
+		u, err := people.Create(t.ctx, n)
+		var fields identity.FieldErrors
+		switch {
+		case errors.Is(err, identity.ErrEmailTaken):
+			return fmt.Errorf("there is an account %q already", c.Email)
+		case errors.As(err, &fields) && fields["email"] != "":
+			return badSetting("email", "%q is not an e-mail address: give one such as ada@example.com", c.Email)
+		case errors.As(err, &fields) && fields["password"] != "":
+			return badSetting("password", "is too short, too long or too well known: use %d to %d characters", identity.MinPassword, identity.MaxPassword)
+		case errors.As(err, &fields):
+			return badSetting("name", "%v", err)
+		case err != nil:
+			return err
+		}
+		record := recordOf(u)
+		if n.MustChangePassword {
+			record.Password = n.Password
+		}
+		return t.print(record, func(w io.Writer) {
+			_, _ = fmt.Fprintf(w, "created\t%s\nid\t%s\nrole\t%s\n", u.Email, u.ID, u.Role)
+			if record.Password != "" {
+				_, _ = fmt.Fprintf(w, "one-time password\t%s\n", record.Password)
+			}
+		})
+	})
+}
+
+type userList struct {
+	After string `help:"Begin behind this id." placeholder:"ID"`
+	Limit int    `help:"Number of accounts. [${default}]" default:"100" placeholder:"N"`
+
+	Storage storage `embed:""`
+}
+
+// Run implements the command.
+func (c *userList) Run(t *terminal) error {
+	if err := checkLimit(c.Limit); err != nil {
+		return err
+	}
+	return withPeople(t, &c.Storage, func(people *identity.Directory) error {
+		users, err := people.Users(t.ctx, c.After, c.Limit)
+		if err != nil {
+			return err
+		}
+		records := make([]userRecord, 0, len(users))
+		for _, u := range users {
+			records = append(records, recordOf(u))
+		}
+		return t.print(records, func(w io.Writer) {
+			_, _ = fmt.Fprintln(w, "ID\tE-MAIL\tROLE\tSTATUS\tVERIFIED\tTWO-STEP\tCREATED")
+			for _, r := range records {
+				_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.ID, r.Email, r.Role, r.Status, yes(r.EmailVerified), yes(r.TwoStep), when(r.CreatedAt))
+			}
+		})
+	})
+}
+
+func checkLimit(n int) error {
+	if n < 1 || n > 1000 {
+		return badSetting("limit", "%d is out of range: choose 1 to 1000, and go on with --after", n)
+	}
+	return nil
+}
+
+func yes(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
+}
+
+type userDisable struct {
+	Who     string  `arg:"" name:"account" help:"E-mail address or id."`
+	Storage storage `embed:""`
+}
+
+// Run implements the command.
+func (c *userDisable) Run(t *terminal) error {
+	return setStatus(t, &c.Storage, c.Who, identity.StatusDisabled)
+}
+
+type userEnable struct {
+	Who     string  `arg:"" name:"account" help:"E-mail address or id."`
+	Storage storage `embed:""`
+}
+
+// Run implements the command.
+func (c *userEnable) Run(t *terminal) error {
+	return setStatus(t, &c.Storage, c.Who, identity.StatusActive)
+}
+
+func setStatus(t *terminal, s *storage, who, status string) error {
+	return withPeople(t, s, func(people *identity.Directory) error {
+		u, err := findUser(t.ctx, people, who)
+		if err != nil {
+			return err
+		}
+		if err := people.SetStatus(t.ctx, u.ID, status); err != nil {
+			return err
+		}
+		u.Status = status
+		return t.print(recordOf(u), func(w io.Writer) { _, _ = fmt.Fprintf(w, "%s is %s\n", u.Email, status) })
+	})
+}
+
+type userResetPassword struct {
+	Who     string  `arg:"" name:"account" help:"E-mail address or id."`
+	Storage storage `embed:""`
+}
+
+// Run implements the command.
+func (c *userResetPassword) Run(t *terminal) error {
+	return withPeople(t, &c.Storage, func(people *identity.Directory) error {
+		u, err := findUser(t.ctx, people, c.Who)
+		if err != nil {
+			return err
+		}
+		password := oneTimePassword()
+		if err := people.SetOneTimePassword(t.ctx, u.ID, password); err != nil {
+			return err
+		}
+		record := recordOf(u)
+		record.MustChangePassword, record.Password = true, password
+		return t.print(record, func(w io.Writer) { _, _ = fmt.Fprintf(w, "account\t%s\none-time password\t%s\n", u.Email, password) })
+	})
+}
+
+// notFound gives db.ErrNotFound words.
+func notFound(err error, format string, args ...any) error {
+	if errors.Is(err, db.ErrNotFound) {
+		return fmt.Errorf(format, args...)
+	}
+	return err
+}
