@@ -159,11 +159,13 @@ func TestAddressLimit(t *testing.T) {
 	}{
 		{
 			"IPv4", func(int) netip.Addr { return home },
-			[]string{"192.0.2.7", "::ffff:192.0.2.7"}, []string{"192.0.2.8", "2001:db8::1"},
+			[]string{"192.0.2.7", "::ffff:192.0.2.7"},
+			[]string{"192.0.2.8", "2001:db8::1"},
 		},
 		{
 			"IPv6 by /64", func(i int) netip.Addr { return netip.MustParseAddr(fmt.Sprintf("2001:db8:0:1::%x", i+1)) },
-			[]string{"2001:db8:0:1:ffff::1", "2001:db8:0:1::%eth0"}, []string{"2001:db8:0:2::1", "192.0.2.7"},
+			[]string{"2001:db8:0:1:ffff::1", "2001:db8:0:1::%eth0"},
+			[]string{"2001:db8:0:2::1", "192.0.2.7"},
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -37,7 +37,7 @@ func TestTriviallyDecoratedPasswords(t *testing.T) {
 		{"abcdefghijkl", KeyPasswordPattern},
 		{"098765432109", KeyPasswordPattern},
 		{"zxcvbnm,./asdf", KeyPasswordPattern},
-		{"3edc4rfv5tgb6", KeyPasswordPattern},
+		{";lkjhgfdsa.,mn", KeyPasswordPattern},
 		{"ada.lovelace1!", KeyPasswordPersonal},
 		{"LovelaceAda2024", KeyPasswordPersonal},
 		{"adalovelace@example.com", KeyPasswordPersonal},
