@@ -40,7 +40,7 @@ func furnish(ctx context.Context, s *rig.Server) (*fixture, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := s.NewUserWithPassword(ctx, email, password); err != nil {
+	if _, err := s.NewUser(ctx, email, password); err != nil {
 		return nil, err
 	}
 	f := &fixture{basic: "Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte(app.ID+":"+app.Secret)) + "\r\n"}

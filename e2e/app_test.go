@@ -46,7 +46,7 @@ func newApp(t *testing.T, s *rig.Server, args ...string) *app {
 
 func newUser(t *testing.T, s *rig.Server, email string) (id string) {
 	t.Helper()
-	id, err := s.NewUserWithPassword(t.Context(), email, password)
+	id, err := s.NewUser(t.Context(), email, password)
 	if err != nil {
 		t.Fatal(err)
 	}

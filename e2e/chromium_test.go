@@ -53,7 +53,9 @@ func newWindow(t *testing.T, setUp ...chromedp.Action[chromedp.Void]) *window {
 	w := &window{t: t, shots: artifacts(t)}
 	w.ctx, cancel = chromedp.NewContext(ctx, chromedp.WithListener(w.listen))
 	t.Cleanup(cancel)
-	w.do("start Chromium", setUp...)
+	if err := chromedp.Do(w.ctx, setUp...); err != nil { // not under a deadline: with it the browser would end
+		t.Fatalf("start Chromium: %v", err)
+	}
 	t.Cleanup(func() {
 		if t.Failed() {
 			w.picture("failure")

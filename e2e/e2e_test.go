@@ -98,7 +98,7 @@ func stop(t *testing.T, s *rig.Server) {
 		}
 	}
 	if t.Failed() {
-		t.Logf("the server's log ends:\n%s", log[max(0, len(log)-4000):])
+		t.Logf("the server's log ends:\n%s", log[max(0, len(log)-2500):])
 	}
 }
 

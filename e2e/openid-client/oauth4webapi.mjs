@@ -36,9 +36,8 @@ for (const [name, value] of Object.entries({
 
 const callback = oauth.validateAuthResponse(as, client, await visit(address), state)
 const answer = await oauth.authorizationCodeGrantRequest(as, client, authentication, callback, REDIRECT_URI, verifier, insecure)
-const raw = answer.clone()
 const tokens = await oauth.processAuthorizationCodeResponse(as, client, answer, { expectedNonce: nonce, requireIdToken: true })
-await oauth.validateApplicationLevelSignature(as, raw, insecure)
+await oauth.validateApplicationLevelSignature(as, answer, insecure)
 const { sub } = oauth.getValidatedIdTokenClaims(tokens)
 
 const person = await oauth.processUserInfoResponse(as, client, sub, await oauth.userInfoRequest(as, client, tokens.access_token, insecure))

@@ -206,32 +206,11 @@ func (s Setup) NewClient(ctx context.Context, name, redirectURI string, args ...
 	return Client{ID: made.ID, Secret: made.Secret, RedirectURI: redirectURI}, err
 }
 
-// NewUser creates a person whose address counts as verified, as an operator would: with a one-time password.
-func (s Setup) NewUser(ctx context.Context, email string) (id, oneTime string, err error) {
+// NewUser creates a person who has the password, and whose address counts as verified.
+func (s Setup) NewUser(ctx context.Context, email, password string) (id string, err error) {
 	var made struct {
-		ID       string `json:"id"`
-		Password string `json:"password"`
+		ID string `json:"id"`
 	}
-	err = s.Command(ctx, &made, "user", "create", email, "--verified")
-	return made.ID, made.Password, err
-}
-
-// NewUserWithPassword also signs the person in once, to replace the one-time password.
-func (s *Server) NewUserWithPassword(ctx context.Context, email, password string) (id string, err error) {
-	id, oneTime, err := s.NewUser(ctx, email)
-	if err != nil {
-		return "", err
-	}
-	b := NewBrowser(s.Issuer)
-	page, err := b.Open("/login")
-	if err == nil {
-		page, err = b.Submit(page, "login-submit", map[string]string{"email": email, "password": oneTime})
-	}
-	if err == nil {
-		page, err = b.Submit(page, "reset-submit", map[string]string{"password": password})
-	}
-	if err == nil && (page.Status != http.StatusOK || page.ByID("reset-submit") != nil) {
-		err = fmt.Errorf("the new password did not please: %s: %.300s", page, Text(page.doc))
-	}
-	return id, err
+	err = s.Command(ctx, &made, "user", "create", "--email", email, "--password", password, "--verified")
+	return made.ID, err
 }
