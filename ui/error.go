@@ -19,6 +19,7 @@ type pageError struct {
 	status int
 	key    string // locale key of the explanation; key+".do" says what to do next
 	err    error  // for the log; nil: nothing worth a line
+	next   string // page to go on from; its button says key+".next"
 }
 
 func (e *pageError) Error() string {
@@ -34,7 +35,7 @@ var (
 	errUnknownPage = &pageError{status: http.StatusNotFound, key: "error.not_found"}
 	errMalformed   = &pageError{status: http.StatusBadRequest, key: "error.malformed"}
 	// errExpired is an interaction that is over: used, given up or too old.
-	errExpired = &pageError{status: http.StatusBadRequest, key: "error.expired"}
+	errExpired = &pageError{status: http.StatusBadRequest, key: "error.expired", next: "/account"}
 )
 
 // retryAfter is what a server short of breath asks for, in seconds.
@@ -42,6 +43,7 @@ const retryAfter = 5
 
 type errorContent struct {
 	Heading, Text, Advice string
+	Next, NextText        string
 	Reference             string
 	ClientName, ClientURI string
 }
@@ -62,9 +64,11 @@ func (p *Pages) Error(w http.ResponseWriter, r *http.Request, err error) {
 	case e.err != nil:
 		p.Log.InfoContext(r.Context(), "page refused", "path", r.URL.Path, "status", e.status, "err", err)
 	}
-	p.errorPage(w, r, e.status, errorContent{
-		Heading: p.text(e.key), Text: p.text(e.key + ".text"), Advice: p.text(e.key + ".do"),
-	})
+	content := errorContent{Heading: p.text(e.key), Text: p.text(e.key + ".text"), Advice: p.text(e.key + ".do"), Next: e.next}
+	if e.next != "" {
+		content.NextText = p.text(e.key + ".next")
+	}
+	p.errorPage(w, r, e.status, content)
 }
 
 // OAuthError writes the page for a request of an app that cannot be answered by a redirect to it.

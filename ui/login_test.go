@@ -2,12 +2,14 @@ package ui
 
 import (
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/gatehouse-id/gatehouse/identity"
+	"github.com/gatehouse-id/gatehouse/internal/web"
 	"github.com/gatehouse-id/gatehouse/oauth"
 )
 
@@ -75,7 +77,7 @@ func TestSignInToApp(t *testing.T) {
 	}
 	p = b.press(p, "login-submit", map[string]string{"password": password})
 	p.want(http.StatusOK, "consent-allow", "consent-deny", "client-logo", "client-policy", "client-tos").
-		says("Demo app wants to use your account", alice, "see your e-mail address", "Run by Example Ltd.", "app.example.org")
+		says("Demo app wants to use your account", alice, "see your email address", "Run by Example Ltd.", "app.example.org")
 	q := b.press(p, "consent-allow", nil).atApp()
 	if q.Get("code") == "" || q.Get("state") != "some-state-of-the-app" {
 		t.Errorf("back at the app with %v, want a code and the state", q)
@@ -85,7 +87,7 @@ func TestSignInToApp(t *testing.T) {
 	}
 	p = b.get(authorize(c, url.Values{"scope": {"openid email phone offline_access"}, "prompt": {"consent"}})).want(http.StatusOK, "consent-allow")
 	p.says("It asks for more than you allowed before", "see your phone number New")
-	forbidden(t, p.text(), "see your e-mail address New")
+	forbidden(t, p.text(), "see your email address New")
 	q = b.press(p, "consent-deny", nil).atApp()
 	if q.Get("error") != "access_denied" || q.Get("state") != "some-state-of-the-app" {
 		t.Errorf("denied and back at the app with %v, want access_denied", q)
@@ -164,11 +166,11 @@ func TestSignInAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.clock.forward(time.Minute)
-	p := b.get(authorize(c, url.Values{"prompt": {"login"}})).want(http.StatusOK, "login-submit", "use-another").says("Please confirm it is you", alice)
+	p := b.get(authorize(c, url.Values{"prompt": {"login"}})).want(http.StatusOK, "login-submit", "use-another").says("Please confirm it is you")
 	if got := attr(p.id("email"), "value"); got != alice || !hasAttr(p.id("email"), "readonly") {
 		t.Errorf("e-mail %q, want %q, read only", got, alice)
 	}
-	p = b.press(p, "login-submit", map[string]string{"password": "not the password"}).want(http.StatusUnprocessableEntity).says("do not match", alice)
+	p = b.press(p, "login-submit", map[string]string{"password": "not the password"}).want(http.StatusUnprocessableEntity).says("do not match")
 	b.press(p, "login-submit", map[string]string{"password": password}).atApp()
 	after, err := w.people.Session(t.Context(), b.cookie("gatehouse-session"))
 	if err != nil || after.ID != before.ID || !after.AuthTime.After(before.AuthTime) {
@@ -270,4 +272,39 @@ func TestOneTimePasswordSessionLeftOpen(t *testing.T) {
 	p := b.signIn(alice).want(http.StatusOK, "reset-submit")
 	w.clock.forward(time.Hour)
 	b.press(p, "reset-submit", map[string]string{"password": password + " two"}).want(http.StatusOK, "login-submit")
+}
+
+// TestSiteBelowPath runs the pages under an issuer with a path, as behind a proxy that serves other things too.
+func TestSiteBelowPath(t *testing.T) {
+	t.Parallel()
+	issuer, err := url.Parse("https://id.example.test/auth")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := newWorld(t, func(c *Config) { c.Site = web.NewSite(issuer) })
+	c := w.app(t)
+	b := w.browser(t)
+	p := b.get("/auth"+authorize(c, nil)).want(http.StatusOK, "login-submit")
+	for n := range p.doc.Descendants() {
+		if to := attr(n, "href") + attr(n, "action"); strings.HasPrefix(to, "/") && !strings.HasPrefix(to, "/auth/") {
+			t.Errorf("<%s> leads to %s, outside of the site", n.Data, to)
+		}
+	}
+	p = b.press(b.get(attr(p.id("register-link"), "href")), "register-submit", map[string]string{"email": alice, "password": password})
+	p = b.press(p.want(http.StatusOK, "verify-resend"), "verify-resend", nil)
+	p = b.press(b.get(w.mailLink(t, alice)), "verify-submit", nil).want(http.StatusOK, "login-submit")
+	p = b.press(p, "login-submit", map[string]string{"password": password}).want(http.StatusOK, "consent-allow")
+	b.press(p, "consent-allow", nil).atApp()
+}
+
+func BenchmarkLoginPage(b *testing.B) {
+	w := newWorld(b)
+	p := w.pages
+	r := httptest.NewRequestWithContext(b.Context(), http.MethodGet, "/login", nil)
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := p.loginPage(httptest.NewRecorder(), r); err != nil {
+			b.Fatal(err)
+		}
+	}
 }

@@ -66,7 +66,7 @@ func TestSignInBeforeVerifying(t *testing.T) {
 	c := w.app(t, func(c *oauth.Client) { c.FirstParty = true })
 	b := w.browser(t)
 	p := b.press(b.get(authorize(c, nil)), "login-submit", map[string]string{"email": alice, "password": password})
-	p.want(http.StatusOK, "verify-resend").says("Confirm your e-mail address", alice)
+	p.want(http.StatusOK, "verify-resend").says("Confirm your email address", alice)
 	b.press(p, "verify-resend", nil).want(http.StatusOK, "verify-resend")
 	b.press(b.get(w.mailLink(t, alice)), "verify-submit", nil).atApp()
 }

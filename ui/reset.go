@@ -25,7 +25,7 @@ func (p *Pages) resetPage(w http.ResponseWriter, r *http.Request) error {
 	}
 	u, err := p.People.CheckLink(r.Context(), q.value("t"), identity.Reset)
 	if err != nil {
-		return p.deadLink(err, "reset.dead")
+		return p.deadLink(err, "reset.dead", "/forgot")
 	}
 	return p.render(w, r, view{Name: "reset", Content: resetPage{ID: q.value("i"), Token: q.value("t"), Email: u.Email}})
 }
@@ -42,7 +42,7 @@ func (p *Pages) reset(w http.ResponseWriter, r *http.Request) error {
 	}
 	before, err := p.People.CheckLink(r.Context(), q.value("t"), identity.Reset)
 	if err != nil {
-		return p.deadLink(err, "reset.dead")
+		return p.deadLink(err, "reset.dead", "/forgot")
 	}
 	u, err := p.People.ResetPassword(r.Context(), q.value("t"), password)
 	var errs identity.FieldErrors
@@ -53,7 +53,7 @@ func (p *Pages) reset(w http.ResponseWriter, r *http.Request) error {
 		}})
 	}
 	if err != nil {
-		return p.deadLink(err, "reset.dead")
+		return p.deadLink(err, "reset.dead", "/forgot")
 	}
 	if _, signedIn, err := p.session(r); err == nil && !signedIn { // it ended with all the others
 		p.Site.ClearSessionToken(w)

@@ -8,8 +8,8 @@ import (
 
 // strength is how hard a typed password is to guess.
 type strength struct {
-	Score int    // 0 to 4
-	Key   string // locale key of the score in words
+	Mark int    // 1 to 5: even the worst password shows on the scale
+	Key  string // locale key of the mark in words
 }
 
 // measure judges a password that came back with a form; nil for an empty one. inputs are the person's own name and address,
@@ -19,5 +19,5 @@ func measure(password string, inputs ...string) *strength {
 		return nil
 	}
 	score := identity.PasswordStrength(password, inputs...)
-	return &strength{Score: score, Key: "strength." + strconv.Itoa(score)}
+	return &strength{Mark: score + 1, Key: "strength." + strconv.Itoa(score)}
 }

@@ -54,7 +54,7 @@ func TestTextsCompleteAndUsed(t *testing.T) {
 			if _, ok := all[s]; ok {
 				used[s] = file
 			}
-			for _, part := range []string{".text", ".do", ".subject", ".after"} { // of an error page or a mail
+			for _, part := range []string{".text", ".do", ".next", ".subject", ".after"} { // of an error page or a mail
 				if _, ok := all[s+part]; ok {
 					used[s+part] = file
 				}

@@ -106,7 +106,7 @@ func (p *Pages) verifyLinkPage(w http.ResponseWriter, r *http.Request) error {
 	}
 	u, err := p.People.CheckLink(r.Context(), q.value("t"), identity.Verify)
 	if err != nil {
-		return p.deadLink(err, "verify_link.dead")
+		return p.deadLink(err, "verify_link.dead", "/login")
 	}
 	return p.render(w, r, view{Name: "verify_link", Content: verifyLinkPage{ID: q.value("i"), Token: q.value("t"), Email: u.Email}})
 }
@@ -121,7 +121,7 @@ func (p *Pages) verifyLink(w http.ResponseWriter, r *http.Request) error {
 	}
 	u, err := p.People.VerifyEmail(r.Context(), q.value("t"))
 	if err != nil {
-		return p.deadLink(err, "verify_link.dead")
+		return p.deadLink(err, "verify_link.dead", "/login")
 	}
 	s, signedIn, err := p.session(r)
 	if err != nil {
@@ -142,9 +142,9 @@ func (p *Pages) verifyLink(w http.ResponseWriter, r *http.Request) error {
 }
 
 // deadLink explains a link that is used, replaced or too old.
-func (p *Pages) deadLink(err error, key string) error {
+func (p *Pages) deadLink(err error, key, next string) error {
 	if errors.Is(err, identity.ErrLink) {
-		return &pageError{status: http.StatusBadRequest, key: key}
+		return &pageError{status: http.StatusBadRequest, key: key, next: next}
 	}
 	return err
 }

@@ -156,6 +156,7 @@ func newWorld(t testing.TB, change ...func(c *Config)) *world {
 	for _, f := range change {
 		f(&c)
 	}
+	w.site = c.Site
 	w.server, err = oauth.New(oauth.Config{
 		Site: w.site, DB: d, Cache: mem, Seal: sealer, Keys: sharedRing(t), People: w.people, Consents: consent.New(d, acts, w.clock.now),
 		Clients: w.clients, Grants: grants, Revocations: revocations, RefreshKey: refreshKey, Audit: acts, Log: log, Now: w.clock.now,
