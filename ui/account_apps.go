@@ -17,7 +17,7 @@ type appRow struct {
 	Site     string // where the app lives; empty if it names no address that a page may link to
 	May      []string
 	Since    string
-	LastUsed string
+	LastUsed string // empty: not known
 }
 
 func (p *Pages) appsPage(w http.ResponseWriter, r *http.Request, s identity.Session) error {
@@ -33,18 +33,23 @@ func (p *Pages) appsPage(w http.ResponseWriter, r *http.Request, s identity.Sess
 	for _, app := range apps {
 		row := appRow{
 			ID: app.Client.ID, Name: app.Client.Name, Site: webURL(app.Client.ClientURI),
-			Since: p.when(app.Since, u.Profile.Zoneinfo), LastUsed: p.when(app.LastUsed, u.Profile.Zoneinfo),
+			Since: p.when(app.Since, u.Profile.Zoneinfo),
+		}
+		if !app.LastUsed.IsZero() {
+			row.LastUsed = p.when(app.LastUsed, u.Profile.Zoneinfo)
 		}
 		if row.Name == "" {
 			row.Name = app.Client.ID
 		}
+		var other []string // scopes of the operator's own, which go by their names
 		for _, scope := range app.Scopes {
-			words, ok := p.texts["scope."+scope]
-			if !ok { // a scope of the operator's own
-				words = scope
+			if words, ok := p.texts["scope."+scope]; ok {
+				row.May = append(row.May, words)
+			} else {
+				other = append(other, scope)
 			}
-			row.May = append(row.May, words)
 		}
+		row.May = append(row.May, other...)
 		page.Apps = append(page.Apps, row)
 	}
 	return p.render(w, r, view{Name: "account_apps", Content: page, Wide: true, Nav: "apps"})

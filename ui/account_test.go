@@ -207,7 +207,7 @@ func TestProfileSaysWhatIsWrong(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	b, u := w.member(t, alice)
-	fields := map[string]string{"name": "Ada", "website": "javascript:alert(1)", "birthdate": "tomorrow", "locale": "?", "zoneinfo": "Mars/Base", "phone_number": "12", "preferred_username": "ada@example.com"}
+	fields := map[string]string{"name": "Ada", "website": "no address", "birthdate": "tomorrow", "locale": "?", "zoneinfo": "Mars/Base", "phone_number": "12", "preferred_username": "ada@example.com"}
 	p := b.press(b.get("/account/profile"), "profile-submit", fields)
 	p.want(http.StatusUnprocessableEntity, "summary", "website-problem", "birthdate-problem", "locale-problem", "zoneinfo-problem", "phone_number-problem", "preferred_username-problem")
 	if got := attr(p.id("website"), "aria-describedby"); !strings.Contains(got, "website-problem") {
@@ -666,7 +666,7 @@ func TestAttackWithdrawAnotherPersonsApp(t *testing.T) {
 	if p := victim.press(victim.get(authorize(app, nil)).want(http.StatusOK, "consent-allow"), "consent-allow", nil); !strings.HasPrefix(p.away, callback) {
 		t.Fatalf("the app was not let in: %q", p.away)
 	}
-	p := victim.get("/account/apps").want(http.StatusOK, "apps").says("Demo <b>app</b>", "see your e-mail address", "https://app.example.org")
+	p := victim.get("/account/apps").want(http.StatusOK, "apps").says("Demo <b>app</b>", "see your email address", "https://app.example.org")
 	forbidden(t, p.body, "<b>app")
 	thief.get("/account/apps").says("No app has access")
 	thief.post("/account/apps/withdraw", url.Values{"client": {app.ID}, "user": {u.ID}, "user_id": {u.ID}})

@@ -29,18 +29,21 @@ func (p *Pages) freshly(to string, next sessionHandler) handler {
 	})
 }
 
-// afterConfirm gives the page that a word stands for. Only these can be reached: a path taken from the request would let
-// a link lead from our page to another site (open redirect).
-func afterConfirm(to string) string {
-	switch to {
-	case "email":
-		return "/account/email"
-	case "setup":
-		return "/account/two-step/setup"
-	case "two-step":
-		return "/account/two-step?done=confirmed"
+// places are the words that /confirm knows, and the pages they stand for. No other can be reached: a path taken from the
+// request would let a link lead from our page to another site (open redirect).
+var places = map[string]string{
+	"email":    "/account/email",
+	"setup":    "/account/two-step/setup",
+	"two-step": "/account/two-step?done=confirmed",
+	"":         "/account",
+}
+
+// place gives to if it is a word that /confirm knows, else "".
+func place(to string) string {
+	if _, ok := places[to]; !ok {
+		return ""
 	}
-	return "/account"
+	return to
 }
 
 type confirmPage struct {
@@ -55,7 +58,7 @@ func (p *Pages) confirmPage(w http.ResponseWriter, r *http.Request, s identity.S
 	if err != nil {
 		return err
 	}
-	return p.showConfirm(w, r, s, query.value("to"), nil)
+	return p.showConfirm(w, r, s, place(query.value("to")), nil)
 }
 
 func (p *Pages) showConfirm(w http.ResponseWriter, r *http.Request, s identity.Session, to string, problems identity.FieldErrors) error {
@@ -75,7 +78,7 @@ func (p *Pages) confirm(w http.ResponseWriter, r *http.Request, s identity.Sessi
 	if err != nil {
 		return err
 	}
-	to := f.value("to")
+	to := place(f.value("to"))
 	amr, problems, err := p.prove(r, s, "password", f.value("password"), f.trimmed("code"))
 	if err != nil {
 		return err
@@ -86,7 +89,7 @@ func (p *Pages) confirm(w http.ResponseWriter, r *http.Request, s identity.Sessi
 	if err := p.stepUp(w, r, s, amr); err != nil {
 		return err
 	}
-	return p.redirect(w, r, afterConfirm(to))
+	return p.redirect(w, r, places[to])
 }
 
 // prove checks the password and, when two-step sign-in is on, the code: one from the app or a recovery code. It returns

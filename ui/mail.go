@@ -14,7 +14,7 @@ import (
 //go:embed templates/mail/letter.txt
 var mailFiles embed.FS
 
-// letter is one mail before its words are put together. Its texts are "mail.NAME.subject", ".text" and ".after".
+// letter is one mail before its words are put together. Its texts are "mail.NAME.subject", ".text" and, if there is more to say, ".after".
 //
 // No letter repeats what somebody typed, names above all: whoever signs up with another person's address would otherwise
 // write to them under our name (phishing by content injection). Addresses are the exception, where the letter is about one.
@@ -93,7 +93,9 @@ func (p *Pages) post(ctx context.Context, to string, l letter) error {
 	}{
 		Greeting: p.text("mail.greeting"), Link: l.link, Brand: p.Config.Name, Home: p.Site.URL("/account"),
 		Paragraphs: []string{p.text("mail." + l.name + ".text")},
-		After:      []string{p.text("mail." + l.name + ".after")},
+	}
+	if after, ok := p.texts["mail."+l.name+".after"]; ok {
+		content.After = append(content.After, after)
 	}
 	content.Paragraphs = append(content.Paragraphs, l.act...)
 	var text strings.Builder

@@ -4,9 +4,6 @@ import "time"
 
 // when says a moment in words, in the person's zone if the profile names one, otherwise in UTC.
 func (p *Pages) when(t time.Time, zoneinfo string) string {
-	if t.IsZero() {
-		return p.text("when.never")
-	}
 	now := p.Now()
 	if since := now.Sub(t); since >= 0 && since < time.Hour {
 		switch minutes := int(since / time.Minute); minutes {

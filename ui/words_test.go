@@ -16,7 +16,6 @@ func TestWhen(t *testing.T) {
 		zone string
 		want string
 	}{
-		{"never", time.Time{}, "", "never"},
 		{"now", now.Add(-20 * time.Second), "", "just now"},
 		{"a minute", now.Add(-90 * time.Second), "", "a minute ago"},
 		{"minutes", now.Add(-59 * time.Minute), "", "59 minutes ago"},
