@@ -60,7 +60,7 @@ func furnish(ctx context.Context, s *rig.Server) (*fixture, error) {
 	}
 	f.cookies = "Cookie: " + strings.Join(pairs, "; ") + "\r\n"
 
-	c, err := dial(strings.TrimPrefix(s.Issuer, "http://"))
+	c, err := dial(strings.TrimPrefix(s.Issuer, "http://"), false)
 	if err != nil {
 		return nil, err
 	}

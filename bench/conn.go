@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"strconv"
 	"time"
 )
@@ -19,12 +20,17 @@ type conn struct {
 	in      *bufio.Reader
 	out     []byte
 
+	standard http.RoundTripper // set: net/http's client carries the requests instead
+
 	status   int
 	location []byte
 	body     []byte
 }
 
-func dial(address string) (*conn, error) {
+func dial(address string, standard bool) (*conn, error) {
+	if standard {
+		return &conn{address: address, standard: &http.Transport{MaxIdleConnsPerHost: 1}}, nil
+	}
 	n, err := net.Dial("tcp", address)
 	if err != nil {
 		return nil, err
@@ -32,7 +38,13 @@ func dial(address string) (*conn, error) {
 	return &conn{address: address, net: n, in: bufio.NewReaderSize(n, 16<<10), out: make([]byte, 0, 4096)}, nil
 }
 
-func (c *conn) close() { _ = c.net.Close() }
+func (c *conn) close() {
+	if c.standard != nil {
+		c.standard.(*http.Transport).CloseIdleConnections()
+		return
+	}
+	_ = c.net.Close()
+}
 
 // get sends a GET; headers are whole lines with their CRLF.
 func (c *conn) get(path, headers string) error {
@@ -65,6 +77,9 @@ var errClosed = errors.New("the server closed the connection")
 
 // exchange sends what is in out and reads one answer. The slices it leaves are good until the next.
 func (c *conn) exchange() error {
+	if c.standard != nil {
+		return c.roundTrip()
+	}
 	if err := c.net.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
 		return err
 	}
@@ -112,6 +127,23 @@ func (c *conn) exchange() error {
 	if err == nil && closing {
 		return errClosed
 	}
+	return err
+}
+
+// roundTrip is exchange by net/http's client.
+func (c *conn) roundTrip() error {
+	req, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(c.out)))
+	if err != nil {
+		return err
+	}
+	req.URL.Scheme, req.URL.Host, req.RequestURI = "http", c.address, ""
+	resp, err := c.standard.RoundTrip(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	c.status, c.location = resp.StatusCode, append(c.location[:0], resp.Header.Get("Location")...)
+	c.body, err = io.ReadAll(resp.Body)
 	return err
 }
 

@@ -11,6 +11,16 @@ import (
 // The driver's own HTTP must be right, or it would measure errors.
 func TestConnReadsAnswers(t *testing.T) {
 	t.Parallel()
+	for name, standard := range map[string]bool{"lean": false, "net/http": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			testConn(t, standard)
+		})
+	}
+}
+
+func testConn(t *testing.T, standard bool) {
+	t.Helper()
 	long := strings.Repeat("x", 100_000)
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /sized", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(`{"access_token":"abc"}`)) })
@@ -24,7 +34,7 @@ func TestConnReadsAnswers(t *testing.T) {
 	})
 	s := httptest.NewServer(mux)
 	defer s.Close()
-	c, err := dial(s.Listener.Addr().String())
+	c, err := dial(s.Listener.Addr().String(), standard)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,7 +66,7 @@ func TestMeasureFailsOnAWrongAnswer(t *testing.T) {
 	t.Parallel()
 	s := httptest.NewServer(http.NotFoundHandler())
 	defer s.Close()
-	_, err := measure(s.Listener.Addr().String(), testCase{name: "x", prepare: get("/", "")}, 2, 0, time.Second)
+	_, err := measure(s.Listener.Addr().String(), testCase{name: "x", prepare: get("/", "")}, load{connections: 2, length: time.Second})
 	if err == nil || !strings.Contains(err.Error(), "status 404") {
 		t.Errorf("got %v, want an error that names the status", err)
 	}

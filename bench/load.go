@@ -24,17 +24,24 @@ type result struct {
 	P99       time.Duration `json:"p99_ns"`
 }
 
-// measure loads address with the case on n connections: a warm-up, then for as long as told.
-func measure(address string, tc testCase, n int, warmUp, length time.Duration) (result, error) {
+// load is how much is asked at once and for how long.
+type load struct {
+	connections    int
+	warmUp, length time.Duration
+	standard       bool // by net/http's client
+}
+
+// measure loads address with the case: a warm-up, then for as long as told.
+func measure(address string, tc testCase, l load) (result, error) {
 	type worker struct {
 		conn *conn
 		op   operation
 		took []time.Duration
 		err  error
 	}
-	workers := make([]worker, n)
+	workers := make([]worker, l.connections)
 	for i := range workers {
-		c, err := dial(address)
+		c, err := dial(address, l.standard)
 		if err != nil {
 			return result{}, err
 		}
@@ -45,8 +52,8 @@ func measure(address string, tc testCase, n int, warmUp, length time.Duration) (
 		}
 		workers[i] = worker{conn: c, op: op, took: make([]time.Duration, 0, 1<<16)}
 	}
-	begin := time.Now().Add(warmUp)
-	end := begin.Add(length)
+	begin := time.Now().Add(l.warmUp)
+	end := begin.Add(l.length)
 	var running sync.WaitGroup
 	for i := range workers {
 		w := &workers[i]
@@ -75,11 +82,11 @@ func measure(address string, tc testCase, n int, warmUp, length time.Duration) (
 		took = append(took, w.took...)
 	}
 	if len(took) == 0 {
-		return result{}, fmt.Errorf("%s: nothing was done in %s", tc.name, length)
+		return result{}, fmt.Errorf("%s: nothing was done in %s", tc.name, l.length)
 	}
 	slices.Sort(took)
 	return result{
-		PerSecond: float64(len(took)) / length.Seconds(),
+		PerSecond: float64(len(took)) / l.length.Seconds(),
 		P50:       took[len(took)/2],
 		P99:       took[len(took)*99/100],
 	}, nil

@@ -32,14 +32,12 @@ const (
 )
 
 type options struct {
-	binary      string
-	connections int
-	rounds      int
-	warmUp      time.Duration
-	length      time.Duration
-	only        string
-	json        bool
-	check       bool
+	load
+	binary string
+	rounds int
+	only   string
+	json   bool
+	check  bool
 }
 
 // report is what --json prints.
@@ -47,6 +45,7 @@ type report struct {
 	Go          string             `json:"go"`
 	Cores       int                `json:"cores"`
 	Connections int                `json:"connections"`
+	Driver      string             `json:"driver"`
 	Signatures  map[string]float64 `json:"signatures_per_core_per_second"`
 	BinarySize  int64              `json:"binary_bytes"`
 	Variants    []*variant         `json:"variants"`
@@ -81,6 +80,7 @@ func main() {
 	flag.IntVar(&o.rounds, "rounds", 3, "rounds, of which the median counts")
 	flag.DurationVar(&o.warmUp, "warm-up", time.Second, "unmeasured time before each case")
 	flag.DurationVar(&o.length, "length", 3*time.Second, "measured time of each case")
+	flag.BoolVar(&o.standard, "net-http", false, "load with net/http's client, which takes a good part of the machine itself, instead of the lean driver")
 	flag.StringVar(&o.only, "only", "", "only the variant `sqlite` or `postgres`")
 	flag.BoolVar(&o.json, "json", false, "print JSON instead of tables")
 	flag.BoolVar(&o.check, "check", false, "fail when a target is missed")
@@ -102,7 +102,10 @@ func run(ctx context.Context, o options, out io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("%w (run make build)", err)
 	}
-	r := &report{Go: runtime.Version(), Cores: runtime.NumCPU(), Connections: o.connections, BinarySize: info.Size()}
+	r := &report{Go: runtime.Version(), Cores: runtime.NumCPU(), Connections: o.connections, Driver: "lean", BinarySize: info.Size()}
+	if o.standard {
+		r.Driver = "net/http"
+	}
 	if r.Signatures, err = signatures(min(o.length, time.Second)); err != nil {
 		return err
 	}
@@ -222,7 +225,7 @@ func (v *variant) rounds(ctx context.Context, o options, server *rig.Server, bar
 	ratios := make([][]float64, len(cases))
 	rates := make([][]float64, len(cases))
 	for range o.rounds {
-		bare, err := measure(bareAddress, testCase{name: "bare handler", prepare: get("/", "")}, o.connections, o.warmUp, o.length)
+		bare, err := measure(bareAddress, testCase{name: "bare handler", prepare: get("/", "")}, o.load)
 		if err != nil {
 			return err
 		}
@@ -231,7 +234,7 @@ func (v *variant) rounds(ctx context.Context, o options, server *rig.Server, bar
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			got, err := measure(address, tc, o.connections, o.warmUp, o.length)
+			got, err := measure(address, tc, o.load)
 			if err != nil {
 				return err
 			}

@@ -9,7 +9,7 @@ import (
 )
 
 func (r *report) print(out io.Writer) {
-	fmt.Fprintf(out, "%s, %d cores shared by server, stores and driver, %d connections\n", r.Go, r.Cores, r.Connections)
+	fmt.Fprintf(out, "%s, %d cores shared by server, stores and driver (%s), %d connections\n", r.Go, r.Cores, r.Driver, r.Connections)
 	fmt.Fprintf(out, "signatures per core: ES256 %.0f/s, RS256 %.0f/s, EdDSA %.0f/s\n", r.Signatures["ES256"], r.Signatures["RS256"], r.Signatures["EdDSA"])
 	fmt.Fprintf(out, "binary: %s %s\n", size(r.BinarySize), verdict(r.BinarySize <= maxSize, "≤ "+size(maxSize)))
 	for _, v := range r.Variants {

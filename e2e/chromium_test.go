@@ -196,7 +196,8 @@ func (w *window) location() *url.URL {
 // shot takes pictures of the page in light and dark and on a phone, and looks whether it fits there.
 func (w *window) shot(name string) {
 	w.t.Helper()
-	w.do("light", scheme("light"))
+	desk := chromedp.EmulateViewport(1280, 900)
+	w.do("light", scheme("light"), desk)
 	w.picture(name + "-light")
 	w.do("dark", scheme("dark"))
 	w.picture(name + "-dark")
@@ -205,7 +206,7 @@ func (w *window) shot(name string) {
 		w.t.Errorf("%s is %d pixels wide on a phone of 360", w.location().Path, width)
 	}
 	w.picture(name + "-phone")
-	w.do("desk", chromedp.ResetViewport())
+	w.do("desk", desk)
 }
 
 // measure computes a number in the page.
@@ -222,7 +223,10 @@ func (w *window) has(id string) bool {
 
 func scheme(name string) chromedp.Action[chromedp.Void] {
 	return command(emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
-		Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: name}},
+		Features: []*emulation.MediaFeature{
+			{Name: "prefers-color-scheme", Value: name},
+			{Name: "prefers-reduced-motion", Value: "reduce"}, // no picture of a page half-way
+		},
 	})
 }
 
