@@ -170,3 +170,25 @@ func addressKey(a netip.Addr) string {
 	}
 	return a.String()
 }
+
+// SetOneTimePassword gives a person a password that an administrator made up and that the person must change at the next
+// sign-in. Every session ends: whoever asked for it may have lost the account to somebody.
+func (d *Directory) SetOneTimePassword(ctx context.Context, userID, password string) error {
+	hash, err := d.hasher.hash(ctx, password)
+	if err != nil {
+		return fmt.Errorf("hash password: %w", err)
+	}
+	return d.db.Tx(ctx, func(ctx context.Context) error {
+		n, err := d.db.Exec(ctx, `UPDATE users SET password_hash = $2, password_changed_at = $3, must_change_password = TRUE, updated_at = $3
+			WHERE id = $1`, userID, hash, db.At(d.now()))
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			return ErrNotFound
+		}
+		d.audit.Record(ctx, audit.Event{Action: "password.one_time", Actor: "cli", UserID: userID})
+		_, err = d.EndSessions(ctx, userID, "")
+		return err
+	})
+}
