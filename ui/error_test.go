@@ -57,6 +57,32 @@ func TestErrorPages(t *testing.T) {
 	}
 }
 
+// TestStorageAway takes the database away: nobody is told anything but to come back.
+func TestStorageAway(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.person(t, alice)
+	b, stranger := w.browser(t), w.browser(t)
+	b.signIn(alice)
+	if err := w.db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range []page{
+		b.get("/login"), b.get("/account"), b.get("/logout"), b.post("/logout", nil), b.get("/verify/link?t=" + strings.Repeat("x", 43)),
+		stranger.post("/login", url.Values{"email": {alice}, "password": {password}}),
+		stranger.post("/register", url.Values{"email": {"new@example.com"}, "password": {password}}),
+		stranger.post("/forgot", url.Values{"email": {alice}}),
+	} {
+		if p.want(http.StatusServiceUnavailable, "error-page").header.Get("Retry-After") == "" {
+			t.Errorf("page %s: 503 without Retry-After", p.url)
+		}
+		forbidden(t, p.body, "sql", "database")
+	}
+	if b.cookie("gatehouse-session") == "" {
+		t.Error("a database that is away for a moment signs people out")
+	}
+}
+
 func TestUnknownPage(t *testing.T) {
 	t.Parallel()
 	b := newWorld(t).browser(t)

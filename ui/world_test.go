@@ -38,6 +38,7 @@ const (
 
 // world is a whole server without a network: real people, real protocol, mails in a local inbox.
 type world struct {
+	db      *db.DB
 	site    web.Site
 	people  *identity.Directory
 	clients *oauth.Clients
@@ -130,6 +131,7 @@ func newWorld(t testing.TB, change ...func(c *Config)) *world {
 	}
 	w := &world{site: web.NewSite(issuer), clock: &clock{at: time.Now().Add(-5 * time.Minute).Truncate(time.Second)}}
 	d := dbtest.OpenSQLite(t)
+	w.db = d
 	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
 	sealer := testSealer(t)
 	mem := cache.NewMemory(w.clock.now)
