@@ -207,7 +207,7 @@ func (r *Ring) Maintain(ctx context.Context) error {
 		if newest == nil { // the first RSA key is still being made
 			continue
 		}
-		if due := newest.ActiveAt.Add(r.c.Rotation - lead); r.c.Now().Before(due) || newest.state(r.c.Now()) == Next {
+		if due := newest.ActiveAt.Add(r.c.Rotation - lead); r.c.Now().Before(due) { // and so never while it is next
 			continue
 		}
 		failed = append(failed, r.succeed(ctx, newest, ""))
