@@ -72,5 +72,5 @@ func bare() error {
 		return err
 	}
 	fmt.Println(l.Addr())
-	return http.Serve(l, mux) //nolint:gosec // loopback, ends with the benchmark
+	return http.Serve(l, mux) // loopback; it ends with the benchmark
 }
