@@ -32,7 +32,12 @@ formatting() {
 }
 
 tidy() {
-	go mod tidy -diff && (cd tools && go mod tidy -diff) && (cd internal/oryx && go mod tidy -diff) && go mod verify >/dev/null
+	local dir ok=0
+	for dir in . tools internal/oryx; do
+		(cd "$dir" && go mod tidy -diff >/dev/null 2>&1) || { echo "run 'go mod tidy' in $dir"; ok=1; }
+	done
+	go mod verify >/dev/null || ok=1
+	return $ok
 }
 
 vet() { go vet ./... && (cd internal/oryx && go vet ./...); }
