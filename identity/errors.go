@@ -69,6 +69,7 @@ const (
 	KeyPasswordCommon   = "error.password_common"   // on the list of breached passwords, plainly or decorated
 	KeyPasswordPattern  = "error.password_pattern"  // repetition, sequence or keyboard walk
 	KeyPasswordPersonal = "error.password_personal" // made of the person's own name or address
+	KeyPasswordSame     = "error.password_same"     // the one-time password that had to be changed
 	KeyURLInvalid       = "error.url_invalid"
 	KeyBirthdateInvalid = "error.birthdate_invalid"
 	KeyZoneinfoInvalid  = "error.zoneinfo_invalid"
@@ -83,7 +84,7 @@ const (
 func Keys() []string {
 	return []string{
 		KeyRequired, KeyTooLong, KeyCharacters, KeyEmailInvalid, KeyPasswordShort, KeyPasswordLong, KeyPasswordCommon,
-		KeyPasswordPattern, KeyPasswordPersonal, KeyURLInvalid, KeyBirthdateInvalid, KeyZoneinfoInvalid, KeyLocaleInvalid,
+		KeyPasswordPattern, KeyPasswordPersonal, KeyPasswordSame, KeyURLInvalid, KeyBirthdateInvalid, KeyZoneinfoInvalid, KeyLocaleInvalid,
 		KeyPhoneInvalid, KeyUsernameInvalid, KeyRoleInvalid, KeyStatusInvalid,
 	}
 }

@@ -112,6 +112,16 @@ func (h *hasher) verify(ctx context.Context, phc, password string) (ok, outdated
 	return ok, p.cost != h.cost || len(p.salt) != saltSize || len(p.key) != hashSize, nil
 }
 
+// matches is verify for a caller that has not entered.
+func (h *hasher) matches(ctx context.Context, phc, password string) (bool, error) {
+	if err := h.enter(); err != nil {
+		return false, err
+	}
+	defer h.leave()
+	ok, _, err := h.verify(ctx, phc, password)
+	return ok, err
+}
+
 // absent makes a hash that no password has, at today's cost: checking it takes as long as checking a person's.
 func (h *hasher) absent() string {
 	p := argonHash{cost: h.cost, salt: make([]byte, saltSize), key: make([]byte, hashSize)}

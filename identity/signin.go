@@ -59,19 +59,10 @@ func (d *Directory) checkPassword(ctx context.Context, action, account, password
 		return User{}, err
 	}
 	r, err := find(ctx)
-	reason := ""
-	switch {
-	case errors.Is(err, db.ErrNotFound):
-		reason = "unknown"
-	case err != nil:
+	if err != nil && !errors.Is(err, db.ErrNotFound) {
 		return User{}, fmt.Errorf("read user: %w", err)
-	case limited != nil:
-		reason = "locked"
-	case r.user.Status != StatusActive:
-		reason = "disabled"
-	case r.passwordHash == "", len(password) > maxPasswordBytes:
-		reason = "password"
 	}
+	reason := r.refusal(limited != nil, password)
 	hash := r.passwordHash
 	if reason != "" {
 		hash = d.absentHash
@@ -102,6 +93,21 @@ func (d *Directory) checkPassword(ctx context.Context, action, account, password
 	return d.openUser(r)
 }
 
+// refusal tells why nobody signs in as r whatever the hash says, for the audit log alone; "" if the hash decides.
+func (r userRow) refusal(locked bool, password string) string {
+	switch {
+	case r.user.ID == "":
+		return "unknown"
+	case locked:
+		return "locked"
+	case r.user.Status != StatusActive:
+		return "disabled"
+	case r.passwordHash == "" || len(password) > maxPasswordBytes:
+		return "password"
+	}
+	return ""
+}
+
 // upgradeHash hashes a proven password anew at today's cost, unless it was changed meanwhile.
 func (d *Directory) upgradeHash(ctx context.Context, r userRow, password string) error {
 	hash, err := d.hasher.hashEntered(ctx, password)
@@ -112,15 +118,28 @@ func (d *Directory) upgradeHash(ctx context.Context, r userRow, password string)
 	return err
 }
 
-// SetPassword gives a person a new password, or reports FieldErrors. Reset links that are under way die with the old
-// password. Ending the other sessions is the caller's choice (EndSessions).
+// SetPassword gives a person a new password, or reports FieldErrors. A one-time password that must be changed cannot be kept.
+// Reset links that are under way die with the old password. Ending the other sessions is the caller's choice (EndSessions).
 func (d *Directory) SetPassword(ctx context.Context, userID, password string) error {
-	u, err := d.User(ctx, userID)
+	r, err := scanUser(d.db.QueryRow(ctx, userSelect+` WHERE u.id = $1`, userID))
+	if err != nil {
+		return fmt.Errorf("read user: %w", err)
+	}
+	u, err := d.openUser(r)
 	if err != nil {
 		return err
 	}
 	if err := d.ValidatePassword(password, personalInputs(u.Email, u.Profile)...); err != nil {
 		return err
+	}
+	if u.MustChangePassword && u.HasPassword {
+		same, err := d.hasher.matches(ctx, r.passwordHash, password)
+		if err != nil {
+			return fmt.Errorf("compare with old password: %w", err)
+		}
+		if same {
+			return FieldErrors{"password": KeyPasswordSame}
+		}
 	}
 	hash, err := d.hasher.hash(ctx, password)
 	if err != nil {

@@ -269,6 +269,7 @@ func TestSetPassword(t *testing.T) {
 		wantNil(t, "link", err)
 		wantField(t, "common", w.SetPassword(t.Context(), u.ID, "password1234"), "password", KeyPasswordCommon)
 		wantField(t, "own address", w.SetPassword(t.Context(), u.ID, "Ada.Lovelace1!"), "password", KeyPasswordPersonal)
+		wantField(t, "the one-time password", w.SetPassword(t.Context(), u.ID, goodPassword), "password", KeyPasswordSame)
 		w.pass(time.Hour / 4)
 		wantNil(t, "set", w.SetPassword(t.Context(), u.ID, otherPassword))
 		_, err = w.CheckPassword(t.Context(), u.Email, goodPassword, home)

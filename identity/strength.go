@@ -32,52 +32,55 @@ func (d *Directory) ValidatePassword(password string, userInputs ...string) erro
 
 // passwordProblem gives the locale key of what is wrong with a password, or "".
 func passwordProblem(password string, userInputs []string) string {
+	key, _ := judge(password, userInputs)
+	return key
+}
+
+// judge tells what is wrong with a password, if anything, and how many bits it takes to guess; what has the wrong length or
+// characters is not looked into and has none.
+func judge(password string, userInputs []string) (key string, bits float64) {
 	switch {
 	case password == "":
-		return KeyRequired
+		return KeyRequired, 0
 	case len(password) > maxPasswordBytes:
-		return KeyPasswordLong
+		return KeyPasswordLong, 0
 	case !utf8.ValidString(password) || strings.ContainsFunc(password, unicode.IsControl):
-		return KeyCharacters
+		return KeyCharacters, 0
 	}
 	password = norm.NFC.String(password)
 	switch n := utf8.RuneCountInString(password); {
 	case n < MinPassword:
-		return KeyPasswordShort
+		return KeyPasswordShort, 0
 	case n > MaxPassword:
-		return KeyPasswordLong
+		return KeyPasswordLong, 0
 	}
 	if _, leaked := words.Find(strings.ToLower(password)); leaked {
-		return KeyPasswordCommon
+		return KeyPasswordCommon, 0
 	}
 	g := guess(password, userInputs)
 	switch {
 	case g.bits >= minGuessBits:
-		return ""
+		return "", g.bits
 	case g.personal > 0:
-		return KeyPasswordPersonal
+		return KeyPasswordPersonal, g.bits
 	case g.pattern > g.listed:
-		return KeyPasswordPattern
+		return KeyPasswordPattern, g.bits
 	}
-	return KeyPasswordCommon
+	return KeyPasswordCommon, g.bits
 }
 
-// PasswordStrength rates a password from 0 (guessed at once) to 4 (very strong), for a meter. What ValidatePassword refuses
-// never gets more than 1. Only the first MaxPassword characters count, so that its work is bounded.
+// PasswordStrength rates a password from 0 (refused or guessed at once) to 4 (very strong), for a meter. What
+// ValidatePassword refuses never gets more than 1. Its work is bounded by MaxPassword.
 //
 // It is an estimator of our own in place of zxcvbn-go: that keeps 6 MB of dictionaries in the heap of an idle server,
 // and its handling of "l33t" takes exponential time in the number of substituted letters.
 func PasswordStrength(password string, userInputs ...string) int {
-	if passwordProblem(password, userInputs) != "" {
-		if len(password) > maxPasswordBytes {
-			password = strings.ToValidUTF8(password[:maxPasswordBytes], "")
-		}
-		if guess(norm.NFC.String(password), userInputs).bits < minGuessBits/2 || utf8.RuneCountInString(password) < MinPassword/2 {
-			return 0
-		}
+	key, bits := judge(password, userInputs)
+	switch {
+	case bits < minGuessBits/2:
+		return 0
+	case key != "":
 		return 1
-	}
-	switch bits := guess(norm.NFC.String(password), userInputs).bits; {
 	case bits < 42:
 		return 2
 	case bits < 56:
@@ -97,7 +100,6 @@ type guesses struct {
 // position keeps its best way; the steps from one position to another are the tokens.
 func guess(password string, userInputs []string) guesses {
 	typed := []rune(password)
-	typed = typed[:min(len(typed), MaxPassword)]
 	lower := make([]rune, len(typed))
 	for i, r := range typed {
 		lower[i] = unicode.ToLower(r)
