@@ -41,7 +41,7 @@ func (p *Pages) setupPage(w http.ResponseWriter, r *http.Request, s identity.Ses
 }
 
 func (p *Pages) showSetup(w http.ResponseWriter, r *http.Request, s identity.Session, problems identity.FieldErrors) error {
-	e, err := p.People.BeginTOTP(r.Context(), s.UserID, p.Config.Name)
+	e, err := p.People.BeginTOTP(r.Context(), s.UserID, p.Name)
 	switch {
 	case errors.Is(err, identity.ErrEnrolled):
 		return p.redirect(w, r, "/account/two-step")

@@ -6,19 +6,19 @@ import (
 	"net/url"
 	"regexp"
 	"strconv"
-	"strings"
 
 	"github.com/gatehouse-id/gatehouse/internal/mail"
 	"github.com/gatehouse-id/gatehouse/internal/web"
 )
 
 // onThisMachine lets only browsers on the server's own machine through, and only while the site itself lives there. The
-// inbox holds everybody's reset links: on a network it would hand out every account. The Host header must be the site's
-// own as well, so that a page elsewhere cannot read it under a name that it points here (DNS rebinding).
+// inbox holds everybody's reset links: on a network it would hand out every account. The Host header must name this
+// machine as well, so that a page elsewhere cannot read it under a name of its own that it points here (DNS rebinding).
 func (p *Pages) onThisMachine(next handler) handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		site, err := url.Parse(p.Site.Origin())
-		if err != nil || !loopback(site.Hostname()) || !strings.EqualFold(r.Host, site.Host) {
+		host := url.URL{Host: r.Host}
+		if err != nil || !loopback(site.Hostname()) || !loopback(host.Hostname()) {
 			return errUnknownPage
 		}
 		if a := web.Address(r.Context()); !a.Unmap().IsLoopback() {

@@ -34,7 +34,7 @@ func local(t *testing.T, issuer string) (*world, func(path, host, from string) *
 func TestInbox(t *testing.T) {
 	t.Parallel()
 	w, get := local(t, "http://localhost:8080")
-	if rec := get("/inbox", "localhost:8080", "127.0.0.1"); rec.Code != http.StatusOK || !strings.Contains(rec.Body.String(), "No mail so far") {
+	if rec := get("/inbox", "127.0.0.1:8080", "127.0.0.1"); rec.Code != http.StatusOK || !strings.Contains(rec.Body.String(), "No mail so far") {
 		t.Errorf("empty inbox: %d", rec.Code)
 	}
 	m := mail.Message{
@@ -68,7 +68,8 @@ func TestAttackInboxFromElsewhere(t *testing.T) {
 		{"from the network over IPv6", "http://localhost:8080", "localhost:8080", "2001:db8::7"},
 		{"mapped address", "http://localhost:8080", "localhost:8080", "::ffff:192.0.2.7"},
 		{"DNS rebinding", "http://localhost:8080", "evil.example:8080", "127.0.0.1"},
-		{"other port", "http://localhost:8080", "localhost:9090", "127.0.0.1"},
+		{"DNS rebinding under a name like it", "http://localhost:8080", "localhost.evil.example:8080", "127.0.0.1"},
+		{"no host", "http://localhost:8080", "", "127.0.0.1"},
 		{"public site behind a proxy on the same machine", "https://id.example.com", "id.example.com", "127.0.0.1"},
 		{"public site that calls itself localhost", "https://localhost.example.com", "localhost.example.com", "127.0.0.1"},
 	} {

@@ -91,7 +91,7 @@ func (p *Pages) post(ctx context.Context, to string, l letter) error {
 		Paragraphs, After []string
 		Link, Brand, Home string
 	}{
-		Greeting: p.text("mail.greeting"), Link: l.link, Brand: p.Config.Name, Home: p.Site.URL("/account"),
+		Greeting: p.text("mail.greeting"), Link: l.link, Brand: p.Name, Home: p.Site.URL("/account"),
 		Paragraphs: []string{p.text("mail." + l.name + ".text")},
 	}
 	if after, ok := p.texts["mail."+l.name+".after"]; ok {
@@ -102,7 +102,7 @@ func (p *Pages) post(ctx context.Context, to string, l letter) error {
 	if err := p.letter.Execute(&text, content); err != nil {
 		return err
 	}
-	return p.Mail.Send(ctx, mail.Message{To: to, Subject: p.text("mail."+l.name+".subject", p.Config.Name), Text: text.String()})
+	return p.Mail.Send(ctx, mail.Message{To: to, Subject: p.text("mail."+l.name+".subject", p.Name), Text: text.String()})
 }
 
 // deviceOf says where a request comes from.
