@@ -20,7 +20,7 @@ import (
 
 func b64(s string) string { return base64.RawURLEncoding.EncodeToString([]byte(s)) }
 
-// resigned makes a token with the given header, signed by key as alg.
+// resigned makes a token of the given header and claims.
 func resigned(t *testing.T, header, claims string, sign func(input string) []byte) string {
 	t.Helper()
 	input := b64(header) + "." + b64(claims)
@@ -55,8 +55,7 @@ func TestForgedTokensAreRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// by signs with the stranger's key under a header of the attacker's choice: the ring's Sign takes any typ, so the
-	// forged members ride on the stranger's own signature through go-jose.
+	// by signs with a key of the attacker's own, under a header that says where to find it.
 	by := func(header map[jose.HeaderKey]any) string {
 		private := mustGenerate(t)
 		options := &jose.SignerOptions{ExtraHeaders: header}
