@@ -19,9 +19,10 @@ const (
 
 var domainProfile = idna.New(idna.MapForLookup(), idna.BidiRule(), idna.StrictDomainName(true), idna.VerifyDNSLength(true))
 
-// normalEmail gives the address as it is kept and written to: trimmed, NFC, the domain in lower-case ASCII (IDNA). Only a plain
-// address passes: no display name, quoting, comment or invisible character.
-func normalEmail(s string) (string, bool) {
+// NormalEmail gives the address as it is kept and written to: trimmed, NFC, the domain in lower-case ASCII (IDNA). Only a plain
+// address passes: no display name, quoting, comment or invisible character. Pages write to a new address in this form only: of
+// two spellings, one must not get the mail and the other be proven. ok = false: it is no address.
+func NormalEmail(s string) (normal string, ok bool) {
 	if len(s) > 4*maxEmail || !utf8.ValidString(s) {
 		return "", false
 	}
@@ -50,7 +51,7 @@ func normalEmail(s string) (string, bool) {
 // address share it, and with it one account and one counter of wrong passwords. Anything at all has an index, so that
 // malformed addresses are counted like unknown ones.
 func (d *Directory) emailIndex(email string) []byte {
-	if normal, ok := normalEmail(email); ok {
+	if normal, ok := NormalEmail(email); ok {
 		email = normal
 	} else if len(email) > 4*maxEmail {
 		email = email[:4*maxEmail]
@@ -67,7 +68,3 @@ func foldRune(r rune) rune {
 	}
 	return lower
 }
-
-// NormalEmail gives an address as it is kept and written to, for pages that write to one before it is anybody's: of two
-// spellings, one must not get the mail and the other be proven. ok = false: it is not an address.
-func NormalEmail(s string) (normal string, ok bool) { return normalEmail(s) }

@@ -18,8 +18,8 @@ func TestNormalEmail(t *testing.T) {
 		{"ada@localhost", "ada@localhost"},
 		{strings.Repeat("a", 64) + "@example.com", strings.Repeat("a", 64) + "@example.com"},
 	} {
-		if got, ok := normalEmail(c.in); !ok || got != c.want {
-			t.Errorf("normalEmail(%q) = %q, %v; want %q", c.in, got, ok, c.want)
+		if got, ok := NormalEmail(c.in); !ok || got != c.want {
+			t.Errorf("NormalEmail(%q) = %q, %v; want %q", c.in, got, ok, c.want)
 		}
 	}
 	for _, in := range []string{
@@ -29,8 +29,8 @@ func TestNormalEmail(t *testing.T) {
 		".ada@example.com", "ada.@example.com", "a..b@example.com",
 		strings.Repeat("a", 65) + "@example.com", "ada@" + strings.Repeat("a", 64) + ".com", "ada@" + strings.Repeat("abcdefgh.", 40) + "com", strings.Repeat("a", 1<<20),
 	} {
-		if got, ok := normalEmail(in); ok {
-			t.Errorf("normalEmail(%.60q) = %q, want it refused", in, got)
+		if got, ok := NormalEmail(in); ok {
+			t.Errorf("NormalEmail(%.60q) = %q, want it refused", in, got)
 		}
 	}
 }
@@ -63,11 +63,11 @@ func FuzzEmail(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		n, ok := normalEmail(s)
+		n, ok := NormalEmail(s)
 		if !ok {
 			return
 		}
-		if again, ok := normalEmail(n); !ok || again != n {
+		if again, ok := NormalEmail(n); !ok || again != n {
 			t.Errorf("%q is normal as %q, which is normal as %q, %v", s, n, again, ok)
 		}
 		if len(n) > maxEmail || strings.ContainsAny(n, "\r\n\x00 ,<>") {

@@ -55,7 +55,7 @@ func (d *Directory) NewLink(ctx context.Context, userID string, purpose Purpose,
 	if email == "" {
 		email = u.Email
 	}
-	normal, ok := normalEmail(email)
+	normal, ok := NormalEmail(email)
 	if !ok {
 		return "", FieldErrors{"email": KeyEmailInvalid}
 	}
@@ -173,9 +173,7 @@ func (d *Directory) ResetPassword(ctx context.Context, token, password string) (
 	if err != nil {
 		return User{}, fmt.Errorf("reset password: %w", err)
 	}
-	if err := d.cache.Delete(ctx, accountKey(index)); err != nil {
-		d.log.WarnContext(ctx, "count of wrong passwords not cleared", "user_id", u.ID, "err", err) // it fades by itself
-	}
+	d.forgivePasswords(ctx, u.ID, index)
 	return u, nil
 }
 

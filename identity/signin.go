@@ -166,6 +166,43 @@ func (d *Directory) SetPassword(ctx context.Context, userID, password string) er
 	return nil
 }
 
+// SetOneTimePassword gives a person a password that an administrator made up and that the person must change at the next
+// sign-in. Every session, token and mail link ends and the wrong tries are forgotten: whoever asked for it may have lost the
+// account to somebody. The password is the caller's to make strong; it is not held against the list.
+func (d *Directory) SetOneTimePassword(ctx context.Context, userID, password string) error {
+	hash, err := d.hasher.hash(ctx, password)
+	if err != nil {
+		return fmt.Errorf("hash password: %w", err)
+	}
+	var index []byte
+	err = d.db.Tx(ctx, func(ctx context.Context) error {
+		if err := d.db.QueryRow(ctx, `UPDATE users SET password_hash = $2, password_changed_at = $3, must_change_password = TRUE, updated_at = $3
+			WHERE id = $1 RETURNING email_index`, userID, hash, db.At(d.now())).Scan(&index); err != nil {
+			return err
+		}
+		if _, err := d.db.Exec(ctx, `DELETE FROM mail_links WHERE user_id = $1`, userID); err != nil {
+			return err
+		}
+		if _, err := d.endAll(ctx, userID); err != nil {
+			return err
+		}
+		d.audit.Record(ctx, audit.Event{Action: "password.one_time", Actor: "cli", UserID: userID})
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("set one-time password: %w", err)
+	}
+	d.forgivePasswords(ctx, userID, index)
+	return nil
+}
+
+// forgivePasswords forgets the wrong passwords that were tried for an account.
+func (d *Directory) forgivePasswords(ctx context.Context, userID string, index []byte) {
+	if err := d.cache.Delete(ctx, accountKey(index)); err != nil {
+		d.log.WarnContext(ctx, "count of wrong passwords not cleared", "user_id", userID, "err", err) // it fades by itself
+	}
+}
+
 // spend takes one try of limit per window, or reports *LimitError.
 func (d *Directory) spend(ctx context.Context, key string, limit int, window time.Duration) error {
 	wait, err := d.cache.Allow(ctx, key, limit, window)
@@ -188,26 +225,4 @@ func addressKey(a netip.Addr) string {
 		return netip.PrefixFrom(a, 64).Masked().String()
 	}
 	return a.String()
-}
-
-// SetOneTimePassword gives a person a password that an administrator made up and that the person must change at the next
-// sign-in. Every session ends: whoever asked for it may have lost the account to somebody.
-func (d *Directory) SetOneTimePassword(ctx context.Context, userID, password string) error {
-	hash, err := d.hasher.hash(ctx, password)
-	if err != nil {
-		return fmt.Errorf("hash password: %w", err)
-	}
-	return d.db.Tx(ctx, func(ctx context.Context) error {
-		n, err := d.db.Exec(ctx, `UPDATE users SET password_hash = $2, password_changed_at = $3, must_change_password = TRUE, updated_at = $3
-			WHERE id = $1`, userID, hash, db.At(d.now()))
-		if err != nil {
-			return err
-		}
-		if n == 0 {
-			return ErrNotFound
-		}
-		d.audit.Record(ctx, audit.Event{Action: "password.one_time", Actor: "cli", UserID: userID})
-		_, err = d.EndSessions(ctx, userID, "")
-		return err
-	})
 }

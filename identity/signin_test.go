@@ -285,6 +285,32 @@ func TestSetPassword(t *testing.T) {
 	})
 }
 
+func TestOneTimePasswordEndsEverything(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		u := w.create(t, "ada@example.com")
+		token, _ := w.start(t, u.ID, "", AMRPassword)
+		change := w.link(t, u.ID, ChangeEmail, "eve@example.com")
+		for range 10 {
+			_, err := w.CheckPassword(t.Context(), u.Email, "wrong", home)
+			wantErr(t, "guess", err, ErrCredentials)
+		}
+		wantNil(t, "set", w.SetOneTimePassword(t.Context(), u.ID, otherPassword))
+		if got := w.revocations(); !cmp.Equal(got, []string{u.ID + "/"}) {
+			t.Errorf("revoked %v, want all tokens", got)
+		}
+		_, err := w.Session(t.Context(), token)
+		wantErr(t, "session from before", err, ErrNotFound)
+		_, _, err = w.ChangeEmail(t.Context(), change)
+		wantErr(t, "link from before", err, ErrLink)
+		got, err := w.CheckPassword(t.Context(), u.Email, otherPassword, home)
+		wantNil(t, "sign-in, although the account was locked", err)
+		if !got.MustChangePassword {
+			t.Error("the one-time password need not be changed")
+		}
+		wantErr(t, "unknown person", w.SetOneTimePassword(t.Context(), "nobody", otherPassword), ErrNotFound)
+	})
+}
+
 func TestLoginInProgress(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, dbtest.OpenSQLite(t), Config{})

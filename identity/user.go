@@ -57,7 +57,7 @@ type NewUser struct {
 // taken address cost a password hash first, so that time does not tell them apart (account enumeration).
 func (d *Directory) Create(ctx context.Context, n NewUser) (User, error) {
 	wrong := FieldErrors{}
-	email, ok := normalEmail(n.Email)
+	email, ok := NormalEmail(n.Email)
 	if !ok {
 		wrong["email"] = KeyEmailInvalid
 	}

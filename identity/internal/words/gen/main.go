@@ -1,7 +1,7 @@
 // Gen writes the word list of package words and the time zone names of package identity. Run it by "go generate ./identity/...".
 //
-// Sources: the breached passwords of npm's @zxcvbn-ts/language-common 3.0.4 (MIT; fetched once and compared with its
-// published digest), the English words and names of github.com/ccojocar/zxcvbn-go (MIT), and the zone names of the Go
+// Sources: the breached passwords of the npm package @zxcvbn-ts/language-common 3.0.4 (MIT; fetched by npm and compared with
+// its published digest), the English words and names of github.com/ccojocar/zxcvbn-go (MIT), and the zone names of the Go
 // distribution (public domain).
 package main
 
@@ -16,7 +16,6 @@ import (
 	"fmt"
 	"io"
 	"log"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -30,7 +29,7 @@ import (
 )
 
 const (
-	source = "@zxcvbn-ts/language-common/-/language-common-3.0.4.tgz"
+	source = "@zxcvbn-ts/language-common@3.0.4"
 	digest = "viSNNnRYtc7ULXzxrQIVUNwHAPSXRtoIwy/Tq4XQQdIknBzw4vz36lQLF6mvhMlTIlpjoN/Z1GFu/fwiAlUSsw==" // SHA-512
 	file   = "package/dist/passwords.json.js"
 )
@@ -98,12 +97,16 @@ func build(passwords []string) []byte {
 
 // leaked gives the breached passwords, the commonest first.
 func leaked() ([]string, error) {
-	res, err := http.Get(source)
+	dir, err := os.MkdirTemp("", "words")
 	if err != nil {
 		return nil, err
 	}
-	defer res.Body.Close()
-	archive, err := io.ReadAll(io.LimitReader(res.Body, 16<<20))
+	defer os.RemoveAll(dir)
+	name, err := exec.Command("npm", "pack", "--silent", "--pack-destination", dir, source).Output()
+	if err != nil {
+		return nil, fmt.Errorf("npm pack: %w", err)
+	}
+	archive, err := os.ReadFile(filepath.Join(dir, filepath.Base(strings.TrimSpace(string(name)))))
 	if err != nil {
 		return nil, err
 	}
