@@ -263,7 +263,7 @@ func parseIssuer(raw string) (*url.URL, error) {
 	case strings.HasSuffix(u.Path, "/"):
 		return bad("ends in a slash: drop it")
 	}
-	for _, segment := range strings.Split(strings.TrimPrefix(u.Path, "/"), "/") {
+	for _, segment := range strings.Split(strings.TrimPrefix(u.EscapedPath(), "/"), "/") {
 		if u.Path != "" && (segment == "" || segment == "." || segment == "..") || strings.Trim(segment, pathCharacters) != "" {
 			return bad("has a path that browsers or proxies may rewrite: use letters, digits, - . _ ~ and single slashes")
 		}
@@ -412,11 +412,11 @@ func readMasterKeyFile(ctx context.Context, d *db.DB, path string) (string, erro
 	if err != nil {
 		return "", badSetting("master-key-file", "%v", err)
 	}
+	if info.Size() > 1<<16 || !info.Mode().IsRegular() {
+		return "", badSetting("master-key-file", "%s is not a file with keys: name a file", path)
+	}
 	if info.Mode().Perm()&0o077 != 0 {
 		return "", badSetting("master-key-file", "%s can be read by others (mode %04o): run `chmod 600 %s`", path, info.Mode().Perm(), path)
-	}
-	if info.Size() > 1<<16 || !info.Mode().IsRegular() {
-		return "", badSetting("master-key-file", "%s is not a file with keys", path)
 	}
 	text, err := os.ReadFile(path)
 	if err != nil {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -15,7 +16,9 @@ import (
 func try(t *testing.T, env map[string]string, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	var out, err bytes.Buffer
-	code = run(t.Context(), args, func(name string) string { return env[name] }, strings.NewReader(""), &out, &err)
+	ctx, cancel := context.WithTimeout(t.Context(), patience) // a setting that is wrongly taken starts a server
+	defer cancel()
+	code = run(ctx, args, func(name string) string { return env[name] }, strings.NewReader(""), &out, &err)
 	return code, out.String(), err.String()
 }
 
@@ -69,7 +72,7 @@ func TestBadSettings(t *testing.T) {
 		{"GATEHOUSE_MASTER_KEY", ",", "openssl rand -base64 32", nil},
 		{"GATEHOUSE_MASTER_KEY", key, "keep one", []string{"GATEHOUSE_MASTER_KEY_FILE=x"}},
 		{"GATEHOUSE_MASTER_KEY_FILE", open, "chmod 600", nil},
-		{"GATEHOUSE_MASTER_KEY_FILE", dir, "chmod 600", nil},
+		{"GATEHOUSE_MASTER_KEY_FILE", dir, "not a file", nil},
 		{"GATEHOUSE_TLS_CERT", "x", "both", nil},
 		{"GATEHOUSE_TLS_CERT", filepath.Join(dir, "none"), "PEM", []string{"GATEHOUSE_TLS_KEY=y"}},
 		{"GATEHOUSE_TRUSTED_PROXIES", "proxy.example.test", "10.0.0.0/8", nil},

@@ -189,6 +189,7 @@ func start(t *testing.T, args ...string) *server {
 		cancel()
 		t.Fatalf("serve: %v\n%s", err, s.Log())
 	}
+	go func() { _, _ = io.Copy(io.Discard, stdout) }() // whoever writes to a pipe waits for its reader
 	s.stop = sync.OnceValue(func() int {
 		cancel()
 		return <-code

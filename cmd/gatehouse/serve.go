@@ -229,9 +229,6 @@ func openData(ctx context.Context, s *storage, log *slog.Logger) (*data, error) 
 	if err != nil {
 		return nil, err
 	}
-	for _, name := range applied {
-		log.Info("migrated", "step", name)
-	}
 	out := &data{db: d, audit: audit.New(d, log, nil), log: log}
 	if out.seal, err = s.sealer(ctx, d); err != nil {
 		_ = d.Close()
@@ -239,11 +236,12 @@ func openData(ctx context.Context, s *storage, log *slog.Logger) (*data, error) 
 	}
 	if s.RedisURL == "" {
 		out.cache = cache.NewMemory(nil)
-		return out, nil
-	}
-	if out.cache, err = cache.OpenRedis(ctx, s.RedisURL); err != nil {
+	} else if out.cache, err = cache.OpenRedis(ctx, s.RedisURL); err != nil {
 		_ = d.Close()
 		return nil, badSetting("redis-url", "%v: start Redis or correct the URL", err)
+	}
+	for _, name := range applied { // not before: a bad setting leaves one line and no more
+		log.Info("migrated", "step", name)
 	}
 	return out, nil
 }
