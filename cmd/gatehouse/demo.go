@@ -153,10 +153,11 @@ func startDemo(ctx context.Context, prefix string, s demoSettings, log *slog.Log
 		{Pattern: "GET /callback", Handler: d.callback},
 		{Pattern: "POST /refresh", Handler: d.refresh},
 		{Pattern: "POST /logout", Handler: d.logout},
-		{Pattern: "GET /demo.css", Handler: d.style},
+		{Pattern: "GET /demo.css", Handler: file("demo/demo.css")},
+		{Pattern: "GET /icon.svg", Handler: file("demo/icon.svg")},
 	}, d.fail)
 	// Chromium applies form-action to the redirect after a post as well, and both buttons lead to the issuer.
-	csp := "default-src 'none'; style-src 'self'; form-action 'self' " + issuer.Scheme + "://" + issuer.Host + "; frame-ancestors 'none'; base-uri 'none'"
+	csp := "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self' " + issuer.Scheme + "://" + issuer.Host + "; frame-ancestors 'none'; base-uri 'none'"
 	guarded := http.NewCrossOriginProtection().Handler(mux)
 	d.server = newHTTPServer(web.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Security-Policy", csp)
@@ -407,10 +408,13 @@ func (d *demo) logout(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-func (d *demo) style(w http.ResponseWriter, r *http.Request) error {
-	w.Header().Set("Cache-Control", "max-age=300")
-	http.ServeFileFS(w, r, demoFiles, "demo/demo.css")
-	return nil
+// file serves one of the embedded files.
+func file(name string) func(w http.ResponseWriter, r *http.Request) error {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		w.Header().Set("Cache-Control", "max-age=300")
+		http.ServeFileFS(w, r, demoFiles, name)
+		return nil
+	}
 }
 
 // visitor finds who is signed in, or nil.

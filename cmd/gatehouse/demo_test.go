@@ -113,6 +113,18 @@ func TestDemo(t *testing.T) {
 			}
 		})
 	}
+	t.Run("page", func(t *testing.T) {
+		t.Parallel()
+		res, _ := get(t, s.Demo+"/")
+		if csp := res.Header.Get("Content-Security-Policy"); !strings.HasPrefix(csp, "default-src 'none'") || strings.Contains(csp, "unsafe") || strings.Contains(csp, "script-src") {
+			t.Errorf("Content-Security-Policy %q", csp)
+		}
+		for path, want := range map[string]string{"/demo.css": "text/css; charset=utf-8", "/icon.svg": "image/svg+xml"} {
+			if res, _ := get(t, s.Demo+path); res.StatusCode != http.StatusOK || res.Header.Get("Content-Type") != want {
+				t.Errorf("GET %s: status %d, type %q, want %q", path, res.StatusCode, res.Header.Get("Content-Type"), want)
+			}
+		}
+	})
 	t.Run("cross-site post", func(t *testing.T) {
 		t.Parallel()
 		for _, path := range []string{"/login", "/refresh", "/logout"} {

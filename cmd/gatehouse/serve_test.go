@@ -15,12 +15,16 @@ import (
 	"math/big"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/gatehouse-id/gatehouse/internal/cache"
+	"github.com/gatehouse-id/gatehouse/internal/db/dbtest"
 )
 
 // host is the address of an URL.
@@ -97,6 +101,62 @@ func TestDrain(t *testing.T) {
 	}
 	if code := <-ended; code != exitOK {
 		t.Errorf("code %d, want 0", code)
+	}
+}
+
+// The same binary on the other pair of stores.
+func TestPostgresAndRedis(t *testing.T) {
+	t.Parallel()
+	redis := os.Getenv("GATEHOUSE_TEST_REDIS")
+	if redis == "" {
+		t.Fatal("GATEHOUSE_TEST_REDIS is not set: run the tests with `make test`, which starts a private Redis")
+	}
+	const warning = "only one replica may run"
+	database := dbtest.PostgresURL(t)
+	alone := start(t, "--seed", "--database-url", database)
+	if len(alone.Accounts) != 2 || !strings.Contains(alone.Log(), warning) {
+		t.Errorf("%d accounts, want 2, and without Redis the log to say %q:\n%s", len(alone.Accounts), warning, alone.Log())
+	}
+	alone.stop()
+	// The key file of the first start is in another directory.
+	code, _, stderr := try(t, map[string]string{"GATEHOUSE_DATABASE_URL": database}, "serve", "--listen", "127.0.0.1:0")
+	if code != exitUsage || !strings.Contains(stderr, "GATEHOUSE_MASTER_KEY (--master-key): is needed with Postgres") {
+		t.Errorf("code %d, %q, want Postgres without a master key to be refused", code, stderr)
+	}
+	both := start(t, "--seed", "--database-url", dbtest.PostgresURL(t), "--redis-url", redis)
+	if strings.Contains(both.Log(), warning) {
+		t.Errorf("with Redis the log says %q", warning)
+	}
+	if res, body := get(t, both.Issuer+"/readyz"); res.StatusCode != http.StatusOK {
+		t.Errorf("/readyz: status %d, %s", res.StatusCode, body)
+	}
+}
+
+// A server that cannot serve says so to its load balancer.
+func TestReadiness(t *testing.T) {
+	t.Parallel()
+	h := &health{data: &data{db: dbtest.OpenSQLite(t), cache: cache.NewMemory(nil)}}
+	ask := func(probe http.HandlerFunc) int {
+		w := httptest.NewRecorder()
+		probe(w, httptest.NewRequest(http.MethodGet, "/", nil))
+		return w.Code
+	}
+	if got := ask(h.ready); got != http.StatusOK {
+		t.Errorf("status %d, want 200", got)
+	}
+	h.draining.Store(true)
+	if got := ask(h.ready); got != http.StatusServiceUnavailable {
+		t.Errorf("status %d while draining, want 503", got)
+	}
+	if got := ask(h.alive); got != http.StatusOK {
+		t.Errorf("/healthz: status %d while draining, want 200: the process is well", got)
+	}
+	h.draining.Store(false)
+	if err := h.data.db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if got := ask(h.ready); got != http.StatusServiceUnavailable {
+		t.Errorf("status %d without a database, want 503", got)
 	}
 }
 
