@@ -378,7 +378,7 @@ func (d *demo) refresh(w http.ResponseWriter, r *http.Request) error {
 	} else {
 		fresh.userinfo = v.userinfo
 	}
-	fresh.note = "Refreshed at " + time.Now().UTC().Format("15:04:05 UTC") + ". The access token now lasts until " + moment(token.Expiry) + "."
+	fresh.note = "Refreshed at " + time.Now().UTC().Format("15:04:05 UTC") + ": the app holds new tokens."
 	c, err := r.Cookie(demoVisitorCookie)
 	if err != nil {
 		return err
