@@ -136,8 +136,8 @@ func (e *exchange) Unwrap() http.ResponseWriter { return e.ResponseWriter }
 // carries codes, links and hints.
 func (e *exchange) finish(method, path string, now func() time.Time) {
 	v := recover()
-	cut := v != nil && (e.status != 0 || v == http.ErrAbortHandler)
-	if v != nil && v != http.ErrAbortHandler {
+	cut := v != nil && (e.status != 0 || aborts(v))
+	if v != nil && !aborts(v) {
 		e.logPanic(v)
 	}
 	if v != nil && !cut {
@@ -167,10 +167,16 @@ func (e *exchange) access(method, path string, took time.Duration) {
 }
 
 func (e *exchange) logPanic(v any) {
-	if v == http.ErrAbortHandler {
-		panic(v) // not an accident: a handler asks net/http to drop the connection
+	if aborts(v) {
+		panic(v)
 	}
 	e.log.ErrorContext((*exchangeContext)(e), "panic", "err", v, "stack", string(debug.Stack()))
+}
+
+// aborts tells a handler's request to drop the connection from an accident.
+func aborts(v any) bool {
+	err, ok := v.(error)
+	return ok && errors.Is(err, http.ErrAbortHandler)
 }
 
 // clip bounds what a stranger can write into the log.

@@ -156,6 +156,7 @@ func TestPanic(t *testing.T) {
 			panic("the cause")
 		}},
 	}, onError)
+	mux.HandleFunc("GET /abort", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
 	mux.HandleFunc("GET /raw", func(http.ResponseWriter, *http.Request) { panic("the cause") })
 
 	tests := []struct {
@@ -165,18 +166,19 @@ func TestPanic(t *testing.T) {
 		{"/early", "sorry\n", false},
 		{"/raw", "Internal Server Error\n", false},
 		{"/late", "half", true},
+		{"/abort", "", true},
 	}
 	for _, test := range tests {
 		t.Run(test.path, func(t *testing.T) {
 			var log bytes.Buffer
 			h := web.Wrap(mux, web.Options{Log: slog.New(slog.NewTextHandler(&log, nil))})
 			w := httptest.NewRecorder()
-			cut := func() (v any) {
-				defer func() { v = recover() }()
+			cut := func() (err error) {
+				defer func() { err, _ = recover().(error) }()
 				h.ServeHTTP(w, httptest.NewRequest("GET", test.path, nil))
 				return nil
 			}()
-			if (cut == http.ErrAbortHandler) != test.cut || !test.cut && cut != nil {
+			if errors.Is(cut, http.ErrAbortHandler) != test.cut {
 				t.Errorf("panic %v left Wrap, want cut = %v", cut, test.cut)
 			}
 			if !test.cut && w.Code != http.StatusInternalServerError {
@@ -185,8 +187,8 @@ func TestPanic(t *testing.T) {
 			if got := w.Body.String(); got != test.body {
 				t.Errorf("body %q, want %q", got, test.body)
 			}
-			if n := strings.Count(log.String(), "[running]"); n != 1 {
-				t.Errorf("stack is %d times in the log, want once:\n%s", n, &log)
+			if n, want := strings.Count(log.String(), "[running]"), map[bool]int{true: 1}[test.path != "/abort"]; n != want {
+				t.Errorf("stack is %d times in the log, want %d times:\n%s", n, want, &log)
 			}
 			if strings.Contains(w.Body.String(), "cause") {
 				t.Error("the cause reached the client")
