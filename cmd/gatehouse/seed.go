@@ -81,6 +81,9 @@ func seedClient(ctx context.Context, clients *oauth.Clients, s *settings, site w
 			RedirectURIs: []string{"http://127.0.0.1:8081/callback"}, // any port will do (RFC 8252 §7.3)
 			ClientURI:    "http://127.0.0.1:8081/",
 		}.WithDefaults())
+		if errors.Is(err, db.ErrConflict) { // another replica seeds, too; it has the secret
+			return nil
+		}
 	case err == nil:
 		have, readErr := readDemoFile(s.DemoFile)
 		if readErr == nil && have["GATEHOUSE_DEMO_DATABASE"] == database && have["GATEHOUSE_DEMO_CLIENT_SECRET"] != "" {

@@ -158,6 +158,7 @@ func (c *serveCommand) Run(t *terminal) error {
 	root.Handle("/", web.Wrap(mux, web.Options{Log: log, TrustedProxies: meaning.proxies, MaxBody: s.LimitBody, Secure: site.Secure()}))
 
 	server := newHTTPServer(root, log)
+	defer server.Close() // when something below fails; a drained server is closed already
 	background := newBackground(log)
 	defer background.stop()
 	failed := make(chan error, 2)
