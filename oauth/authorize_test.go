@@ -169,9 +169,22 @@ func TestUnknownAndOddParametersAreNoError(t *testing.T) {
 	b := h.person(t)
 	b.consent(t, c)
 	for _, edits := range [][]string{
-		{"extra", "foobar"}, {"display", "popup"}, {"ui_locales", "se"}, {"claims_locales", "se"}, {"login_hint", "someone@example.test"}, {"acr_values", "1 2"},
-		{"state", ""}, {"nonce", ""}, {"state", "1"}, {"nonce", strings.Repeat("n", 384)}, {"state", strings.Repeat("s", 1000)}, {"scope", "offline_access email openid email"},
-		{"max_age", "10000"}, {"claims", `{"userinfo":{"unknown":null},"other":{}}`}, {"scope", ""}, {"scope", "read"},
+		{"extra", "foobar"},
+		{"display", "popup"},
+		{"ui_locales", "se"},
+		{"claims_locales", "se"},
+		{"login_hint", "someone@example.test"},
+		{"acr_values", "1 2"},
+		{"state", ""},
+		{"nonce", ""},
+		{"state", "1"},
+		{"nonce", strings.Repeat("n", 384)},
+		{"state", strings.Repeat("s", 1000)},
+		{"scope", "offline_access email openid email"},
+		{"max_age", "10000"},
+		{"claims", `{"userinfo":{"unknown":null},"other":{}}`},
+		{"scope", ""},
+		{"scope", "read"},
 	} {
 		q := b.authorize(t, h, c.params(edits...))
 		if q.Get("code") == "" {

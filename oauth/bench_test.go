@@ -34,7 +34,9 @@ func BenchmarkEndpoints(b *testing.B) {
 			}
 		})
 	}
-	run("client_credentials", func() int { return post("/token", url.Values{"grant_type": {"client_credentials"}, "scope": {"read"}}).Code })
+	run("client_credentials", func() int {
+		return post("/token", url.Values{"grant_type": {"client_credentials"}, "scope": {"read"}}).Code
+	})
 	run("introspect", func() int { return post("/introspect", url.Values{"token": {a.str("access_token")}}).Code })
 	run("userinfo", func() int { return h.userinfoAnswer(b, a.str("access_token")).status })
 	run("code", func() int { return h.exchangeCode(b, c, person.code(b, c, "scope", "openid")).status })

@@ -268,7 +268,7 @@ func loopbackWithoutPort(raw string) (rest, port string, ok bool) {
 	if i := strings.IndexAny(after, "/?#"); i >= 0 {
 		authority, path = after[:i], after[i:]
 	}
-	host := authority
+	var host string
 	if h, p, err := net.SplitHostPort(authority); err == nil {
 		if p == "" || len(p) > 5 || strings.ContainsFunc(p, func(r rune) bool { return r < '0' || r > '9' }) {
 			return "", "", false

@@ -87,7 +87,7 @@ func (s *Server) checkGrant(_ context.Context, ar *fosite.AccessRequest) error {
 				return newError("invalid_scope", "The scope "+scope+" needs a person.")
 			}
 		}
-		ar.GrantedScope = fosite.Arguments(scopes)
+		ar.GrantedScope = scopes
 	case ar.GrantTypes.ExactOne(GrantRefreshToken):
 		if asked := strings.Fields(ar.Form.Get("scope")); len(asked) > 0 { // the new access token gets less, the grant keeps all
 			ar.GrantedScope = slices.DeleteFunc(slices.Clone(ar.GrantedScope), func(scope string) bool { return !slices.Contains(asked, scope) })

@@ -468,8 +468,8 @@ func TestStateChangesReachEveryToken(t *testing.T) {
 	}
 	each(t, func(t *testing.T, h *harness) {
 		for name, change := range changes {
-			c, b, observer := h.client(t, nil), h.person(t), registered{}
-			observer = h.client(t, func(o *Client) { o.ID = "api-" + strings.ToLower(c.ID) })
+			c, b := h.client(t, nil), h.person(t)
+			observer := h.client(t, func(o *Client) { o.ID = "api-" + strings.ToLower(c.ID) })
 			c.Audiences = []string{observer.ID}
 			if err := h.Clients.Update(t.Context(), c.Client); err != nil {
 				t.Fatal(err)

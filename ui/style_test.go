@@ -26,11 +26,26 @@ func TestContrast(t *testing.T) {
 			front, back string
 			least       float64
 		}{
-			{"ink", "ground", 4.5}, {"ink", "surface", 4.5}, {"ink-quiet", "ground", 4.5}, {"ink-quiet", "surface", 4.5},
-			{"accent", "ground", 4.5}, {"accent", "surface", 4.5}, {"accent-strong", "surface", 4.5}, {"on-accent", "accent", 4.5}, {"on-accent", "accent-strong", 4.5},
-			{"ink", "tint", 4.5}, {"ink", "good-tint", 4.5}, {"ink", "warn-tint", 4.5},
-			{"bad", "surface", 4.5}, {"bad", "bad-tint", 4.5}, {"good", "surface", 4.5}, {"good", "good-tint", 4.5}, {"warn", "surface", 4.5}, {"warn", "warn-tint", 4.5},
-			{"line-control", "surface", 3}, {"line-control", "ground", 3},
+			{"ink", "ground", 4.5},
+			{"ink", "surface", 4.5},
+			{"ink-quiet", "ground", 4.5},
+			{"ink-quiet", "surface", 4.5},
+			{"accent", "ground", 4.5},
+			{"accent", "surface", 4.5},
+			{"accent-strong", "surface", 4.5},
+			{"on-accent", "accent", 4.5},
+			{"on-accent", "accent-strong", 4.5},
+			{"ink", "tint", 4.5},
+			{"ink", "good-tint", 4.5},
+			{"ink", "warn-tint", 4.5},
+			{"bad", "surface", 4.5},
+			{"bad", "bad-tint", 4.5},
+			{"good", "surface", 4.5},
+			{"good", "good-tint", 4.5},
+			{"warn", "surface", 4.5},
+			{"warn", "warn-tint", 4.5},
+			{"line-control", "surface", 3},
+			{"line-control", "ground", 3},
 		} {
 			a, okA := colours[pair.front]
 			b, okB := colours[pair.back]

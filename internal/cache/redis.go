@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -49,7 +50,7 @@ func OpenRedis(ctx context.Context, address string) (*Redis, error) {
 	if options.MaxRetries == 0 {
 		options.MaxRetries = 1
 	}
-	redis.SetLogger(silent{}) // what matters comes back as an error; its own lines would go to stderr past the log
+	quieten()
 	client := redis.NewClient(options)
 	r := &Redis{client.Process, client.Close}
 	if err := r.Ping(ctx); err != nil {
@@ -58,6 +59,9 @@ func OpenRedis(ctx context.Context, address string) (*Redis, error) {
 	}
 	return r, nil
 }
+
+// quieten stops go-redis from writing to stderr past the log; what matters comes back as an error. Its logger is a global, hence once.
+var quieten = sync.OnceFunc(func() { redis.SetLogger(silent{}) })
 
 type silent struct{}
 

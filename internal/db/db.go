@@ -173,7 +173,7 @@ type Row struct {
 
 // QueryRow runs a statement that returns at most one row that matters; Scan reports ErrNotFound if there is none.
 func (d *DB) QueryRow(ctx context.Context, query string, args ...any) Row {
-	rows, err := d.on(ctx, query).QueryContext(ctx, query, args...) //nolint:rowserrcheck,sqlclosecheck // Scan does both
+	rows, err := d.on(ctx, query).QueryContext(ctx, query, args...) //nolint:rowserrcheck // Scan checks and closes
 	return Row{rows, err}
 }
 
@@ -238,7 +238,7 @@ func (d *DB) on(ctx context.Context, query string) querier {
 	}
 	kept, raced := d.compiled.LoadOrStore(query, fresh)
 	if raced {
-		_ = fresh.Close()
+		_ = fresh.Close() //nolint:sqlclosecheck // the other one is kept open for the life of the DB
 	} else {
 		d.count.Add(1)
 	}
@@ -255,7 +255,7 @@ func (c compiled) ExecContext(ctx context.Context, _ string, args ...any) (sql.R
 
 // QueryContext implements querier.
 func (c compiled) QueryContext(ctx context.Context, _ string, args ...any) (*sql.Rows, error) {
-	return c.stmt.QueryContext(ctx, args...) //nolint:rowserrcheck,sqlclosecheck // the caller does both
+	return c.stmt.QueryContext(ctx, args...)
 }
 
 // translate maps a driver's error to the package's own, so that no driver type leaves it.
