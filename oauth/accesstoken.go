@@ -121,6 +121,10 @@ func (s *Server) checkAccessToken(ctx context.Context, token string) (*accessCla
 	if errors.Is(err, db.ErrNotFound) || (err == nil && client.Disabled) {
 		return nil, errTokenInactive
 	}
+	// A client that was deleted and registered anew under its id does not inherit the tokens of the first (identifier reuse).
+	if err == nil && c.IssuedAt < client.CreatedAt.Unix() {
+		return nil, errTokenInactive
+	}
 	if err != nil {
 		return nil, err
 	}

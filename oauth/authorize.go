@@ -304,6 +304,7 @@ func impersonable(req *authorization) bool {
 // advance sends the person to the page that asks for what is missing, or the app its code.
 func (s *Server) advance(w http.ResponseWriter, r *http.Request, req *authorization) error {
 	ctx := r.Context()
+	began := s.Now()
 	sess, err := s.session(r)
 	if err != nil {
 		return s.refuse(w, r, req, err)
@@ -313,7 +314,7 @@ func (s *Server) advance(w http.ResponseWriter, r *http.Request, req *authorizat
 	case err != nil:
 		return s.refuse(w, r, req, err)
 	case needed == nil:
-		return s.issueCode(w, r, req, sess)
+		return s.issueCode(w, r, req, sess, began)
 	case req.prompted("none"):
 		return s.refuse(w, r, req, newError(needed.code, "The person would have to act, but the prompt was none."))
 	}
@@ -339,13 +340,14 @@ func (s *Server) session(r *http.Request) (*identity.Session, error) {
 	return &sess, err
 }
 
-// issueCode lets fosite make the code and sends it to the app.
-func (s *Server) issueCode(w http.ResponseWriter, r *http.Request, req *authorization, sess *identity.Session) error {
+// issueCode lets fosite make the code and sends it to the app. The code dates from before session and consent were read:
+// what ends one of them meanwhile ends the code as well (revocation race).
+func (s *Server) issueCode(w http.ResponseWriter, r *http.Request, req *authorization, sess *identity.Session, began time.Time) error {
 	grantID, err := uuid.NewV7()
 	if err != nil {
 		return s.refuse(w, r, req, err)
 	}
-	ctx := withState(r.Context(), &state{client: req.client, pkceExcused: req.client.pkceExcused(req.form.Get("nonce"))})
+	ctx := withState(r.Context(), &state{client: req.client, issuedAt: began, pkceExcused: req.client.pkceExcused(req.form.Get("nonce"))})
 	ar, err := s.provider.NewAuthorizeRequest(ctx, fositeRequest(r, req.form))
 	// fosite wants a state of eight characters; OAuth 2.1 leaves it to the app, whose request PKCE or the nonce protects.
 	// It is the last of fosite's checks: the request is complete.

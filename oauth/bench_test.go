@@ -13,7 +13,11 @@ import (
 
 // BenchmarkEndpoints shows what one request costs inside the process; `make bench` measures the whole server.
 func BenchmarkEndpoints(b *testing.B) {
-	h := newHarness(b, dbtest.OpenSQLite(b), cache.NewMemory(nil))
+	b.Run("sqlite+memory", func(b *testing.B) { benchmarkEndpoints(b, newHarness(b, dbtest.OpenSQLite(b), cache.NewMemory(nil))) })
+	b.Run("postgres+redis", func(b *testing.B) { benchmarkEndpoints(b, newHarness(b, dbtest.OpenPostgres(b), openRedis(b))) })
+}
+
+func benchmarkEndpoints(b *testing.B, h *harness) {
 	c, person := h.client(b, nil), h.person(b)
 	a := person.tokens(b, c)
 	post := func(path string, form url.Values) *httptest.ResponseRecorder {
@@ -39,7 +43,9 @@ func BenchmarkEndpoints(b *testing.B) {
 	})
 	run("introspect", func() int { return post("/introspect", url.Values{"token": {a.str("access_token")}}).Code })
 	run("userinfo", func() int { return h.userinfoAnswer(b, a.str("access_token")).status })
-	run("code", func() int { return h.exchangeCode(b, c, person.code(b, c, "scope", "openid")).status })
+	run("code", func() int {
+		return h.exchangeCode(b, c, person.authorize(b, h, c.params("scope", "openid")).Get("code")).status
+	})
 	token := a.str("refresh_token")
 	run("refresh", func() int {
 		r := h.refreshToken(b, c, token)

@@ -150,8 +150,17 @@ func (g *Grants) userActive(ctx context.Context, userID string) (bool, error) {
 	return n == 1, err
 }
 
-// find returns the living grant of a refresh token, or db.ErrNotFound. It changes nothing.
+// find returns the living grant of a refresh token that is current, or db.ErrNotFound. It changes nothing.
 func (g *Grants) find(ctx context.Context, token string) (*grant, error) {
+	row, err := g.family(ctx, token)
+	if err == nil && !hmac.Equal(row.current, hashRefreshToken(token)) {
+		return nil, db.ErrNotFound
+	}
+	return row, err
+}
+
+// family returns the living grant that a refresh token belongs or once belonged to, or db.ErrNotFound.
+func (g *Grants) family(ctx context.Context, token string) (*grant, error) {
 	t, ok := parseRefreshToken(g.key, token)
 	if !ok {
 		return nil, db.ErrNotFound
@@ -160,7 +169,7 @@ func (g *Grants) find(ctx context.Context, token string) (*grant, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !row.RevokedAt.IsZero() || !row.ExpiresAt.After(g.now()) || !hmac.Equal(row.current, hashRefreshToken(token)) {
+	if !row.RevokedAt.IsZero() || !row.ExpiresAt.After(g.now()) {
 		return nil, db.ErrNotFound
 	}
 	if active, err := g.userActive(ctx, row.UserID); err != nil || !active {
@@ -224,8 +233,7 @@ func (g *Grants) EndUser(ctx context.Context, userID, sessionID string) error {
 	if err := g.revocations.until(ctx, markUser(userID)); err != nil {
 		return err
 	}
-	_, err := g.db.Exec(ctx, `UPDATE grants SET revoked_at = $2 WHERE user_id = $1 AND revoked_at IS NULL`, userID, db.At(g.now()))
-	return err
+	return g.endAll(ctx, `UPDATE grants SET revoked_at = $1 WHERE user_id = $2 AND revoked_at IS NULL RETURNING id`, db.At(g.now()), userID)
 }
 
 // endApp ends what a person gave to one client, in the same order.
@@ -233,9 +241,29 @@ func (g *Grants) endApp(ctx context.Context, userID, clientID string) error {
 	if err := g.revocations.until(ctx, markApp(userID, clientID)); err != nil {
 		return err
 	}
-	_, err := g.db.Exec(ctx, `UPDATE grants SET revoked_at = $3 WHERE user_id = $1 AND client_id = $2 AND revoked_at IS NULL`,
-		userID, clientID, db.At(g.now()))
-	return err
+	return g.endAll(ctx, `UPDATE grants SET revoked_at = $1 WHERE user_id = $2 AND client_id = $3 AND revoked_at IS NULL RETURNING id`,
+		db.At(g.now()), userID, clientID)
+}
+
+// endAll runs a statement that revokes grants and marks each of them. A refresh that rotated its grant just before signs
+// its access token just after, later than any mark by time: the mark of the grant reaches it (revocation race).
+func (g *Grants) endAll(ctx context.Context, statement string, args ...any) error {
+	var ids []string
+	err := g.db.Query(ctx, func(row db.Scanner) error {
+		var id string
+		err := row.Scan(&id)
+		ids = append(ids, id)
+		return err
+	}, statement, args...)
+	if err != nil {
+		return err
+	}
+	for _, id := range ids {
+		if err := g.revocations.forever(ctx, markGrant(id)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // lastUsed tells for each client of a person when a grant was made and when it was last used.

@@ -53,17 +53,22 @@ func each(t *testing.T, f func(t *testing.T, h *harness)) {
 	})
 	t.Run("postgres+redis", func(t *testing.T) {
 		t.Parallel()
-		address := os.Getenv("GATEHOUSE_TEST_REDIS")
-		if address == "" {
-			t.Fatal("GATEHOUSE_TEST_REDIS is not set: run the tests with `make test`")
-		}
-		c, err := cache.OpenRedis(t.Context(), address)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = c.Close() })
-		f(t, newHarness(t, dbtest.OpenPostgres(t), c))
+		f(t, newHarness(t, dbtest.OpenPostgres(t), openRedis(t)))
 	})
+}
+
+func openRedis(t testing.TB) cache.Cache {
+	t.Helper()
+	address := os.Getenv("GATEHOUSE_TEST_REDIS")
+	if address == "" {
+		t.Fatal("GATEHOUSE_TEST_REDIS is not set: run the tests with `make test`")
+	}
+	c, err := cache.OpenRedis(t.Context(), address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	return c
 }
 
 func newHarness(t testing.TB, d *db.DB, c cache.Cache) *harness {

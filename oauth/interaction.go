@@ -205,8 +205,12 @@ func (s *Server) Apps(ctx context.Context, userID string) ([]App, error) {
 }
 
 // Withdraw takes a person's consent back: the app must ask again, its refresh tokens are void and its live access
-// tokens fail at every endpoint of this server.
+// tokens fail at every endpoint of this server. An app that does not exist is db.ErrNotFound: each invented id would
+// leave a mark behind (storage exhaustion).
 func (s *Server) Withdraw(ctx context.Context, userID, clientID string) error {
+	if _, err := s.Clients.Get(ctx, clientID); err != nil {
+		return err
+	}
 	return s.DB.Tx(ctx, func(ctx context.Context) error {
 		if err := s.Consents.Forget(ctx, userID, clientID); err != nil && !errors.Is(err, db.ErrNotFound) {
 			return err

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/gatehouse-id/gatehouse/internal/cache"
@@ -22,6 +23,11 @@ type Revocations struct {
 	log   *slog.Logger
 	now   func() time.Time
 	life  time.Duration // longest life of a code and the access token made from it
+
+	mu    sync.Mutex
+	seen  map[string]int64 // young marks that are known to be in the cache
+	tried time.Time        // when SQL was last asked for marks of other processes
+	read  time.Time        // when it last answered
 }
 
 // OpenRevocations gives the marks of d, kept in c for as long as a token issued before them can live.
@@ -29,7 +35,7 @@ func OpenRevocations(d *db.DB, c cache.Cache, log *slog.Logger, life time.Durati
 	if now == nil {
 		now = time.Now
 	}
-	return &Revocations{d, c, log, now, life + 5*time.Minute}
+	return &Revocations{db: d, cache: c, log: log, now: now, life: life + 5*time.Minute, seen: map[string]int64{}}
 }
 
 func markToken(jti string) string          { return "t:" + jti }
@@ -44,6 +50,13 @@ const (
 	// loadedMark tells that the cache holds every mark of the database.
 	loadedMark = markPrefix + "loaded"
 	loadedFor  = 24 * time.Hour
+
+	// readEvery bounds how long a mark of a process with another cache goes unseen, above all of "gatehouse user disable"
+	// beside a server that keeps its cache in memory.
+	readEvery = time.Second
+	// readBack is how far behind the last reading the next one begins: a mark may be committed late, by another clock,
+	// and with a life that another process knows differently.
+	readBack = 15 * time.Minute
 )
 
 // forever marks what can never become valid again.
@@ -58,8 +71,11 @@ func (r *Revocations) until(ctx context.Context, mark string) error {
 
 func (r *Revocations) mark(ctx context.Context, mark string, before int64) error {
 	expires := r.now().Add(r.life)
-	if _, err := r.db.Exec(ctx, `INSERT INTO revocations (mark, before, expires_at) VALUES ($1, $2, $3)
-		ON CONFLICT (mark) DO UPDATE SET before = $2, expires_at = $3`, mark, before, db.At(expires)); err != nil {
+	// The later of two moments stays: a replica whose clock is behind must not bring a dead token back.
+	if err := r.db.QueryRow(ctx, `INSERT INTO revocations (mark, before, expires_at) VALUES ($1, $2, $3)
+		ON CONFLICT (mark) DO UPDATE SET expires_at = $3,
+			before = CASE WHEN revocations.before > excluded.before THEN revocations.before ELSE excluded.before END
+		RETURNING before`, mark, before, db.At(expires)).Scan(&before); err != nil {
 		return err
 	}
 	if err := r.put(ctx, mark, before, r.life); err != nil {
@@ -80,6 +96,7 @@ func (r *Revocations) revoked(ctx context.Context, issued time.Time, marks ...st
 	for _, m := range marks {
 		names = append(names, markPrefix+m)
 	}
+	r.readForeign(ctx)
 	values, err := r.cache.GetMany(ctx, names...)
 	if err == nil && values[0] == nil {
 		err = r.load(ctx)
@@ -117,20 +134,7 @@ func (r *Revocations) revokedInSQL(ctx context.Context, issued time.Time, marks 
 // load fills a cache that has just started or lost its contents.
 func (r *Revocations) load(ctx context.Context) error {
 	now := r.now()
-	type row struct {
-		mark    string
-		before  int64
-		expires time.Time
-	}
-	var rows []row
-	err := r.db.Query(ctx, func(s db.Scanner) error {
-		var one row
-		var expires db.Time
-		err := s.Scan(&one.mark, &one.before, &expires)
-		one.expires = expires.Time
-		rows = append(rows, one)
-		return err
-	}, `SELECT mark, before, expires_at FROM revocations WHERE expires_at > $1`, db.At(now))
+	rows, err := r.rows(ctx, now)
 	if err != nil {
 		return err
 	}
@@ -140,6 +144,59 @@ func (r *Revocations) load(ctx context.Context) error {
 		}
 	}
 	return r.cache.Put(ctx, loadedMark, []byte{1}, loadedFor)
+}
+
+type markRow struct {
+	mark    string
+	before  int64
+	expires time.Time
+}
+
+// rows reads the marks that expire after a moment.
+func (r *Revocations) rows(ctx context.Context, after time.Time) ([]markRow, error) {
+	var rows []markRow
+	err := r.db.Query(ctx, func(s db.Scanner) error {
+		var one markRow
+		var expires db.Time
+		err := s.Scan(&one.mark, &one.before, &expires)
+		one.expires = expires.Time
+		rows = append(rows, one)
+		return err
+	}, `SELECT mark, before, expires_at FROM revocations WHERE expires_at > $1`, db.At(after))
+	return rows, err
+}
+
+// readForeign brings young marks that another process wrote to SQL into the cache, at most once per readEvery: that process may
+// have a cache of its own, or none. Without an answer from SQL the marks at hand count; nobody can write new ones then either.
+func (r *Revocations) readForeign(ctx context.Context) {
+	r.mu.Lock() // whoever comes meanwhile waits: an idle server's marks may be hours old
+	defer r.mu.Unlock()
+	now := r.now()
+	if now.Sub(r.tried) < readEvery && !now.Before(r.tried) {
+		return
+	}
+	defer func() { r.tried = r.now() }()
+	since := r.read
+	if since.IsZero() || since.After(now) {
+		since = now
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), readEvery)
+	defer cancel()
+	rows, err := r.rows(ctx, since.Add(r.life-readBack))
+	if err != nil {
+		r.log.WarnContext(ctx, "revocations of other processes not read", "err", err)
+		return
+	}
+	young := make(map[string]int64, len(rows))
+	for _, one := range rows {
+		if before, known := r.seen[one.mark]; !known || before < one.before {
+			if err := r.put(ctx, one.mark, one.before, one.expires.Sub(now)); err != nil {
+				return // the check that follows meets the same error
+			}
+		}
+		young[one.mark] = one.before
+	}
+	r.seen, r.read = young, now
 }
 
 func (r *Revocations) purge(ctx context.Context) error {

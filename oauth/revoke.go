@@ -51,9 +51,10 @@ func (s *Server) revocation(r *http.Request) error {
 	return s.Revocations.forever(ctx, markToken(c.ID))
 }
 
-// revokeRefreshToken ends the whole grant, access tokens included (RFC 7009 §2.1).
+// revokeRefreshToken ends the whole grant, access tokens included (RFC 7009 §2.1). A token that was rotated does it too: an
+// app that signs a person out may never have got the answer that brought the successor.
 func (s *Server) revokeRefreshToken(ctx context.Context, token string, client *registration) error {
-	g, err := s.Grants.find(ctx, token)
+	g, err := s.Grants.family(ctx, token)
 	if errors.Is(err, db.ErrNotFound) {
 		return nil
 	}

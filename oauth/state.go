@@ -1,6 +1,9 @@
 package oauth
 
-import "context"
+import (
+	"context"
+	"time"
+)
 
 // state is what the parts of one request share. fosite's storage interfaces have one method per row it would like to
 // keep; here they fill or read this one record, which is written in one trip.
@@ -8,8 +11,9 @@ type state struct {
 	client      *registration // named or authenticated by this request
 	pkceExcused bool
 
-	code    *codeRecord // being issued, or claimed
-	codeKey string
+	code     *codeRecord // being issued, or claimed
+	codeKey  string
+	issuedAt time.Time // of a code that is being issued
 
 	grant     *grant   // being created, or just rotated
 	successor string   // refresh token that the answer hands out

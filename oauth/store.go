@@ -41,7 +41,7 @@ func (s *store) CreateAuthorizeCodeSession(ctx context.Context, key string, r fo
 	st := requestState(ctx)
 	st.codeKey = key
 	st.code = &codeRecord{
-		ClientID: r.GetClient().GetID(), IssuedAt: s.Now(), Scopes: r.GetGrantedScopes(),
+		ClientID: r.GetClient().GetID(), IssuedAt: st.issuedAt, Scopes: r.GetGrantedScopes(),
 		RedirectURI: r.GetRequestForm().Get("redirect_uri"), Session: r.GetSession().(*session),
 	}
 	return nil
