@@ -58,6 +58,9 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request) error {
 		read = postedForm
 	}
 	form, err := read(r)
+	if err == nil {
+		form, err = keepRequest(form)
+	}
 	if err != nil {
 		return s.refuse(w, r, nil, err)
 	}

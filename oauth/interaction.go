@@ -14,6 +14,7 @@ import (
 
 	"github.com/gatehouse-id/gatehouse/identity"
 	"github.com/gatehouse-id/gatehouse/internal/db"
+	"github.com/gatehouse-id/gatehouse/internal/web"
 )
 
 // ConsentTextVersion names the wording of the consent page that is recorded with each consent; raise it with the text.
@@ -31,6 +32,36 @@ type interaction struct {
 	saved bool
 }
 
+// Each request of a stranger who is not signed in is remembered for an hour; these bounds keep anybody from filling the memory
+// with them.
+const (
+	maxRequest         = 12 << 10 // bytes of the parameters that are kept
+	interactionsAtOnce = 600      // new ones from one network per interactionsWindow
+	interactionsWindow = 10 * time.Minute
+)
+
+// requestParameters are those that are read at some time; no other is kept.
+var requestParameters = []string{
+	"client_id", "redirect_uri", "response_type", "response_mode", "scope", "state", "code_challenge", "code_challenge_method",
+	"nonce", "prompt", "max_age", "claims", "id_token_hint", "login_hint", "ui_locales", "acr_values",
+	"request", "request_uri", "registration", // refused
+}
+
+// keepRequest drops what nobody reads from a request's parameters and refuses more than anybody needs.
+func keepRequest(form url.Values) (url.Values, error) {
+	kept, size := url.Values{}, 0
+	for _, name := range requestParameters {
+		if v := form.Get(name); v != "" {
+			kept.Set(name, v)
+			size += len(v)
+		}
+	}
+	if size > maxRequest {
+		return nil, newError("invalid_request", "The request is too long.")
+	}
+	return kept, nil
+}
+
 func interactionKey(id string) string { return "interaction:" + id }
 
 // newInteraction begins one; it is stored only if the person has to act.
@@ -42,6 +73,15 @@ func (s *Server) saveInteraction(ctx context.Context, in *interaction) error {
 	b, err := json.Marshal(in)
 	if err != nil {
 		return fmt.Errorf("encode interaction: %w", err)
+	}
+	if network := web.Network(ctx); network != "" && !in.saved {
+		wait, err := s.Cache.Allow(ctx, "interactions:"+network, interactionsAtOnce, interactionsWindow)
+		if err != nil {
+			return err
+		}
+		if wait > 0 {
+			return newError("temporarily_unavailable", "Too many requests from this network.")
+		}
 	}
 	in.saved = true
 	return s.Cache.Put(ctx, interactionKey(in.ID), b, s.InteractionTTL)

@@ -81,6 +81,9 @@ func (s *store) GetAuthorizeCodeSession(ctx context.Context, key string, _ fosit
 	if !first {
 		return r, fosite.ErrInvalidatedAuthorizeCode
 	}
+	if record.IssuedAt.Before(r.Client.(*registration).CreatedAt) { // a client that is gone asked for it (identifier reuse)
+		return nil, fosite.ErrNotFound
+	}
 	st.pkceExcused = r.Client.(*registration).pkceExcused(record.Session.Nonce)
 	return r, nil
 }

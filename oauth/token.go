@@ -104,9 +104,6 @@ func (s *Server) checkIssued(ctx context.Context) error {
 		return nil
 	}
 	sess := st.code.Session
-	if st.code.IssuedAt.Before(st.client.CreatedAt) { // an earlier client of the same id asked for it (identifier reuse)
-		return errGrantOver
-	}
 	revoked, err := s.Revocations.revoked(ctx, st.code.IssuedAt, markSession(sess.SessionID), markUser(sess.Subject), markApp(sess.Subject, st.client.ID))
 	if err != nil {
 		return err

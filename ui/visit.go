@@ -7,7 +7,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
@@ -174,7 +173,7 @@ func (p *Pages) recall(ctx context.Context, handle string) (string, error) {
 
 // limit spends one of n per window for the client's address, or gives a *identity.LimitError.
 func (p *Pages) limit(ctx context.Context, what string, n int, window time.Duration) error {
-	wait, err := p.Cache.Allow(ctx, "ui:"+what+":"+network(web.Address(ctx)), n, window)
+	wait, err := p.Cache.Allow(ctx, "ui:"+what+":"+web.Network(ctx), n, window)
 	if err != nil {
 		return err
 	}
@@ -193,14 +192,4 @@ func (p *Pages) mayMail(ctx context.Context, email string) (bool, error) {
 	sum := sha256.Sum256([]byte(strings.ToLower(email)))
 	wait, err := p.Cache.Allow(ctx, "ui:mail:"+hex.EncodeToString(sum[:16]), mailsPerHour, time.Hour)
 	return wait == 0, err
-}
-
-// network names what one stranger usually commands: an IPv4 address or an IPv6 /64.
-func network(a netip.Addr) string {
-	if a = a.Unmap(); a.Is6() {
-		if prefix, err := a.Prefix(64); err == nil {
-			return prefix.String()
-		}
-	}
-	return a.String()
 }

@@ -36,6 +36,19 @@ func WithAddress(ctx context.Context, a netip.Addr) context.Context {
 	return context.WithValue(ctx, addressKey{}, a)
 }
 
+// Network names what one stranger usually commands, for limits: the IPv4 address or the IPv6 /64 of the request in ctx. It is ""
+// if there is none.
+func Network(ctx context.Context) string {
+	a := Address(ctx).Unmap().WithZone("")
+	switch {
+	case !a.IsValid():
+		return ""
+	case a.Is6():
+		return netip.PrefixFrom(a, 64).Masked().String()
+	}
+	return a.String()
+}
+
 // Site is where the server lives, taken from the configured issuer and from nowhere else: a Host header never decides
 // what a link says (host-header poisoning).
 type Site struct {
