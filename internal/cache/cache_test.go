@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -410,6 +411,38 @@ func TestMemoryDropsWhatExpired(t *testing.T) {
 	if n := c.Len(); n != 1 {
 		t.Errorf("got %d entries kept, want 1", n)
 	}
+}
+
+// A full cache refuses what is new, keeps what it has, and takes more once something has expired.
+func TestStrangersCannotFillTheMemory(t *testing.T) {
+	t.Parallel()
+	var now atomic.Int64
+	c := cache.NewMemory(func() time.Time { return time.Unix(0, now.Load()) })
+	put(t, c, "kept", "here", 2*long)
+	big := strings.Repeat("x", 1<<20)
+	filled := 0
+	for c.Put(t.Context(), strconv.Itoa(filled), []byte(big), long) == nil {
+		if filled++; filled > cache.MemoryLimit>>20 {
+			t.Fatalf("more than %d bytes were stored", cache.MemoryLimit)
+		}
+	}
+	for name, err := range map[string]error{
+		"put":     c.Put(t.Context(), "new", []byte(big), long),
+		"replace": c.Put(t.Context(), "0", []byte(big+big), long),
+	} {
+		if !errors.Is(err, cache.ErrUnavailable) {
+			t.Errorf("%s in a full cache: got error %v, want %v", name, err, cache.ErrUnavailable)
+		}
+	}
+	wantGet(t, c, "kept", "here", true)
+	put(t, c, "0", "smaller", long)
+	if err := c.Delete(t.Context(), "1"); err != nil {
+		t.Fatal(err)
+	}
+	put(t, c, "1", big, long)
+	now.Add(int64(long))
+	put(t, c, "new", big, long)
+	wantGet(t, c, "kept", "here", true)
 }
 
 func TestUnreachableRedis(t *testing.T) {

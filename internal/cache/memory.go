@@ -3,12 +3,22 @@ package cache
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"sync"
 	"time"
 )
 
-// sweepEvery bounds how long an expired entry keeps its memory.
-const sweepEvery = time.Minute
+const (
+	// sweepEvery bounds how long an expired entry keeps its memory, sweepFull how often a full cache looks for such.
+	sweepEvery = time.Minute
+	sweepFull  = time.Second
+
+	// MemoryLimit bounds what all entries of a Memory hold, in bytes. Strangers cause entries by the million; beyond the limit
+	// new ones are refused, because dropping another would forget a limit on guessing or a code that was used.
+	MemoryLimit = 64 << 20
+	// overhead is about what an entry takes beside its key and value.
+	overhead = 128
+)
 
 type entry struct {
 	value   []byte
@@ -16,12 +26,13 @@ type entry struct {
 	claimed bool
 }
 
-// Memory is a Cache for a single process; a restart empties it.
+// Memory is a Cache for a single process; a restart empties it. When it is full it answers ErrUnavailable.
 type Memory struct {
 	now func() time.Time
 
 	mu      sync.Mutex
 	entries map[string]entry
+	size    int // of all entries, expired ones included
 	swept   time.Time
 }
 
@@ -37,8 +48,7 @@ func NewMemory(now func() time.Time) *Memory {
 func (m *Memory) Put(_ context.Context, key string, value []byte, ttl time.Duration) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.set(key, value, ttl)
-	return nil
+	return m.set(key, value, ttl)
 }
 
 // Get implements Cache.
@@ -67,7 +77,7 @@ func (m *Memory) Take(_ context.Context, key string) ([]byte, bool, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	e, ok := m.live(key)
-	delete(m.entries, key)
+	m.drop(key)
 	return e.value, ok, nil
 }
 
@@ -92,8 +102,8 @@ func (m *Memory) Add(_ context.Context, key string, ttl time.Duration) (bool, er
 	if _, ok := m.live(key); ok {
 		return false, nil
 	}
-	m.set(key, nil, ttl)
-	return true, nil
+	err := m.set(key, nil, ttl)
+	return err == nil, err
 }
 
 // Allow implements Cache: GCRA, where an entry's expiry is the theoretical arrival time at which the bucket is full.
@@ -109,15 +119,14 @@ func (m *Memory) Allow(_ context.Context, key string, limit int, window time.Dur
 	if wait := arrival.Add(-window).Sub(now); wait > 0 {
 		return wait, nil
 	}
-	m.set(key, nil, arrival.Sub(now))
-	return 0, nil
+	return 0, m.set(key, nil, arrival.Sub(now))
 }
 
 // Delete implements Cache.
 func (m *Memory) Delete(_ context.Context, key string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	delete(m.entries, key)
+	m.drop(key)
 	return nil
 }
 
@@ -135,18 +144,35 @@ func (m *Memory) live(key string) (entry, bool) {
 	return e, true
 }
 
-// set stores an entry, and once in a while drops the expired ones.
-func (m *Memory) set(key string, value []byte, ttl time.Duration) {
-	now := m.now()
-	// The copy keeps a caller that reuses its buffer from changing what others will read, as a server apart would.
-	m.entries[key] = entry{value: append([]byte{}, value...), expires: now.Add(ttl)}
-	if now.Sub(m.swept) < sweepEvery {
-		return
+func sizeOf(key string, value []byte) int { return overhead + len(key) + len(value) }
+
+func (m *Memory) drop(key string) {
+	if e, ok := m.entries[key]; ok {
+		m.size -= sizeOf(key, e.value)
+		delete(m.entries, key)
 	}
-	m.swept = now
-	for k, e := range m.entries {
-		if !e.expires.After(now) {
-			delete(m.entries, k)
+}
+
+// set stores an entry if there is room, and once in a while drops the expired ones.
+func (m *Memory) set(key string, value []byte, ttl time.Duration) error {
+	now := m.now()
+	if now.Sub(m.swept) >= sweepEvery || m.size+sizeOf(key, value) > MemoryLimit && now.Sub(m.swept) >= sweepFull {
+		m.swept = now
+		for k, e := range m.entries {
+			if !e.expires.After(now) {
+				m.drop(k)
+			}
 		}
 	}
+	size := m.size + sizeOf(key, value)
+	if old, ok := m.entries[key]; ok {
+		size -= sizeOf(key, old.value)
+	}
+	if size > MemoryLimit && size > m.size {
+		return fmt.Errorf("%w: memory is full", ErrUnavailable)
+	}
+	// The copy keeps a caller that reuses its buffer from changing what others will read, as a server apart would.
+	m.entries[key] = entry{value: append([]byte{}, value...), expires: now.Add(ttl)}
+	m.size = size
+	return nil
 }
