@@ -106,7 +106,7 @@ func (w *world) create(t *testing.T, email string) User {
 
 func (w *world) start(t *testing.T, userID, oldToken string, amr ...string) (string, Session) {
 	t.Helper()
-	token, s, err := w.StartSession(t.Context(), userID, amr, Device{UserAgent: "Test/1", Address: home}, oldToken)
+	token, s, err := w.StartSession(t.Context(), userID, amr, Device{UserAgent: "Test/1", Address: home}, oldToken, time.Time{})
 	if err != nil {
 		t.Fatalf("start session: %v", err)
 	}

@@ -162,7 +162,7 @@ func TestResetPasswordEndsEverything(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
 		u := w.create(t, "ada@example.com")
 		secret := enrol(t, w, u.ID)
-		token, _ := w.start(t, u.ID, "", AMRPassword)
+		token, s := w.start(t, u.ID, "", AMRPassword)
 		verify, change := w.link(t, u.ID, Verify, ""), w.link(t, u.ID, ChangeEmail, "eve@example.com")
 		for range 12 {
 			_, err := w.CheckPassword(t.Context(), u.Email, "wrong", home)
@@ -177,7 +177,7 @@ func TestResetPasswordEndsEverything(t *testing.T) {
 		if !got.EmailVerified || got.MustChangePassword || !got.HasTOTP {
 			t.Errorf("after the reset: %+v, want a proven address and two-step sign-in still on", got)
 		}
-		if got := w.revocations(); !cmp.Equal(got, []string{u.ID + "/"}) {
+		if got := w.revocations(); !cmp.Equal(got, []string{u.ID + "/" + s.ID, u.ID + "/"}) {
 			t.Errorf("revoked %v, want all tokens", got)
 		}
 		_, err = w.Session(t.Context(), token)

@@ -78,17 +78,25 @@ func (s Session) ACR() string {
 // planted or seen before the login is worth nothing after it (session fixation). oldToken is the cookie the browser came with, or "".
 // If it is a session of the same person, that session goes on under its id, so that signing out later still ends the tokens
 // that apps got in it. A session of somebody else ends as if signed out. A disabled or absent person gives ErrNotFound.
-func (d *Directory) StartSession(ctx context.Context, userID string, amr []string, dev Device, oldToken string) (token string, s Session, err error) {
+//
+// passwordAt is the PasswordChangedAt of the person whose password was proven: if there is another password by now, the answer is
+// ErrNotFound too, for whoever is thrown out by a new password must not slip back in with a sign-in that had begun before
+// (login racing with a reset). The zero time stands for a sign-in without password.
+func (d *Directory) StartSession(ctx context.Context, userID string, amr []string, dev Device, oldToken string, passwordAt time.Time) (token string, s Session, err error) {
 	now := d.now()
 	token, hash := newToken()
 	s = Session{UserID: userID, AuthTime: now, AMR: slices.Clone(amr), CreatedAt: now, LastSeenAt: now, ExpiresAt: now.Add(d.sessionMax), tokenHash: hash}
 	err = d.db.Tx(ctx, func(ctx context.Context) error {
 		var dataKey []byte
-		if err := d.db.QueryRow(ctx, `SELECT u.data_key, u.email_verified, u.must_change_password, u.role,
-			EXISTS (SELECT 1 FROM totp t WHERE t.user_id = u.id AND t.confirmed_at IS NOT NULL)
-			FROM users u WHERE u.id = $1 AND u.status = 'active'`, userID).
-			Scan(&dataKey, &s.EmailVerified, &s.MustChangePassword, &s.Role, &s.HasTOTP); err != nil {
+		var changed db.Time
+		if err := d.db.QueryRow(ctx, `UPDATE users SET status = status WHERE id = $1 AND status = 'active'
+			RETURNING data_key, email_verified, must_change_password, role, password_changed_at,
+			EXISTS (SELECT 1 FROM totp t WHERE t.user_id = users.id AND t.confirmed_at IS NOT NULL)`, userID). // as in lock
+			Scan(&dataKey, &s.EmailVerified, &s.MustChangePassword, &s.Role, &changed, &s.HasTOTP); err != nil {
 			return err
+		}
+		if !passwordAt.IsZero() && !changed.Equal(passwordAt) {
+			return fmt.Errorf("another password meanwhile: %w", ErrNotFound)
 		}
 		if s.ID, err = d.replaceSession(ctx, userID, oldToken); err != nil {
 			return err
@@ -254,6 +262,9 @@ func (d *Directory) EndSession(ctx context.Context, userID, sessionID string) er
 // It returns how many sessions ended.
 func (d *Directory) EndSessions(ctx context.Context, userID, exceptSessionID string) (ended int, err error) {
 	err = d.db.Tx(ctx, func(ctx context.Context) error {
+		if _, err := d.lock(ctx, userID); err != nil { // a sign-in that has begun waits, or is seen
+			return err
+		}
 		if exceptSessionID == "" {
 			ended, err = d.endAll(ctx, userID)
 		} else {
@@ -270,15 +281,18 @@ func (d *Directory) EndSessions(ctx context.Context, userID, exceptSessionID str
 	return ended, nil
 }
 
-// endAll ends every session and token of a person, in the transaction in ctx.
+// endAll ends every session and token of a person, in the transaction in ctx, which holds the person's row.
 func (d *Directory) endAll(ctx context.Context, userID string) (int, error) {
-	n, err := d.db.Exec(ctx, `DELETE FROM sessions WHERE user_id = $1`, userID)
+	// Each session by itself as well: until this transaction is committed they still open doors, and what is issued behind
+	// them is younger than the mark on the person.
+	n, err := d.endOthers(ctx, userID, "")
 	if err != nil {
 		return 0, err
 	}
-	return int(n), d.revoke(ctx, userID, "")
+	return n, d.revoke(ctx, userID, "")
 }
 
+// endOthers ends the sessions of a person but one, in the transaction in ctx.
 func (d *Directory) endOthers(ctx context.Context, userID, exceptSessionID string) (int, error) {
 	var ids []string
 	err := d.db.Query(ctx, func(row db.Scanner) error {

@@ -252,8 +252,38 @@ func TestEndSessions(t *testing.T) {
 		wantErr(t, "other session", err, ErrNotFound)
 		n, err = w.EndSessions(t.Context(), u.ID, "")
 		wantNil(t, "end all", err)
-		if got := w.revocations(); n != 1 || !cmp.Equal(got, []string{u.ID + "/"}) {
+		if got := w.revocations(); n != 1 || !cmp.Equal(got, []string{u.ID + "/" + s.ID, u.ID + "/"}) {
 			t.Errorf("ended %d and revoked %v, want 1 and everything", n, got)
+		}
+	})
+}
+
+// A thief's right password is being checked while its owner sets another and so ends all sessions.
+func TestSignInRacingWithNewPassword(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		changes := map[string]func(u User) error{
+			"reset": func(u User) error {
+				_, err := w.ResetPassword(t.Context(), w.link(t, u.ID, Reset, ""), otherPassword)
+				return err
+			},
+			"one-time": func(u User) error { return w.SetOneTimePassword(t.Context(), u.ID, otherPassword) },
+			"change":   func(u User) error { return w.SetPassword(t.Context(), u.ID, otherPassword) },
+		}
+		for name, change := range changes {
+			w.create(t, name+"@example.com")
+			u, err := w.CheckPassword(t.Context(), name+"@example.com", goodPassword, home)
+			wantNil(t, name+": right password", err)
+			w.pass(time.Second)
+			wantNil(t, name, change(u))
+			_, _, err = w.StartSession(t.Context(), u.ID, []string{AMRPassword}, Device{}, "", u.PasswordChangedAt)
+			wantErr(t, name+": session for the old password", err, ErrNotFound)
+			if list, err := w.Sessions(t.Context(), u.ID); err != nil || len(list) != 0 {
+				t.Errorf("%s: sessions %v, %v, want none", name, list, err)
+			}
+			u, err = w.CheckPassword(t.Context(), name+"@example.com", otherPassword, home)
+			wantNil(t, name+": new password", err)
+			_, _, err = w.StartSession(t.Context(), u.ID, []string{AMRPassword}, Device{}, "", u.PasswordChangedAt)
+			wantNil(t, name+": session for the new password", err)
 		}
 	})
 }
@@ -261,7 +291,7 @@ func TestEndSessions(t *testing.T) {
 func TestHugeUserAgentIsCut(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
 		u := w.create(t, "ada@example.com")
-		_, _, err := w.StartSession(t.Context(), u.ID, []string{AMRPassword}, Device{UserAgent: strings.Repeat("é\xff", 1<<16)}, "")
+		_, _, err := w.StartSession(t.Context(), u.ID, []string{AMRPassword}, Device{UserAgent: strings.Repeat("é\xff", 1<<16)}, "", time.Time{})
 		wantNil(t, "start", err)
 		list, err := w.Sessions(t.Context(), u.ID)
 		wantNil(t, "list", err)

@@ -288,14 +288,14 @@ func TestSetPassword(t *testing.T) {
 func TestOneTimePasswordEndsEverything(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
 		u := w.create(t, "ada@example.com")
-		token, _ := w.start(t, u.ID, "", AMRPassword)
+		token, s := w.start(t, u.ID, "", AMRPassword)
 		change := w.link(t, u.ID, ChangeEmail, "eve@example.com")
 		for range 10 {
 			_, err := w.CheckPassword(t.Context(), u.Email, "wrong", home)
 			wantErr(t, "guess", err, ErrCredentials)
 		}
 		wantNil(t, "set", w.SetOneTimePassword(t.Context(), u.ID, otherPassword))
-		if got := w.revocations(); !cmp.Equal(got, []string{u.ID + "/"}) {
+		if got := w.revocations(); !cmp.Equal(got, []string{u.ID + "/" + s.ID, u.ID + "/"}) {
 			t.Errorf("revoked %v, want all tokens", got)
 		}
 		_, err := w.Session(t.Context(), token)

@@ -150,14 +150,14 @@ func TestDisabledUserIsDeadAtOnce(t *testing.T) {
 		wantNil(t, "link", err)
 		wantNil(t, "disable", w.SetStatus(t.Context(), u.ID, StatusDisabled))
 
-		if got := w.revocations(); !cmp.Equal(got, []string{u.ID + "/"}) {
+		if got := w.revocations(); !cmp.Equal(got, []string{u.ID + "/" + s.ID, u.ID + "/"}) {
 			t.Errorf("revoked %v, want all of the person's tokens", got)
 		}
 		_, err = w.Session(t.Context(), token)
 		wantErr(t, "session", err, ErrNotFound)
 		_, _, err = w.StepUp(t.Context(), s, []string{AMRPassword})
 		wantErr(t, "step-up", err, ErrNotFound)
-		_, _, err = w.StartSession(t.Context(), u.ID, []string{AMRPassword}, Device{}, "")
+		_, _, err = w.StartSession(t.Context(), u.ID, []string{AMRPassword}, Device{}, "", time.Time{})
 		wantErr(t, "new session", err, ErrNotFound)
 		_, err = w.CheckPassword(t.Context(), u.Email, goodPassword, home)
 		wantErr(t, "sign-in", err, ErrCredentials)
@@ -205,14 +205,14 @@ func TestNothingEndsHalfway(t *testing.T) {
 func TestDeleteLeavesNothing(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
 		u := w.create(t, "ada@example.com")
-		token, _ := w.start(t, u.ID, "", AMRPassword)
+		token, s := w.start(t, u.ID, "", AMRPassword)
 		enrol(t, w, u.ID)
 		if _, err := w.NewLink(t.Context(), u.ID, Verify, ""); err != nil {
 			t.Fatal(err)
 		}
 		w.revocations()
 		wantNil(t, "delete", w.Delete(t.Context(), u.ID))
-		if got := w.revocations(); !cmp.Equal(got, []string{u.ID + "/"}) {
+		if got := w.revocations(); !cmp.Equal(got, []string{u.ID + "/" + s.ID, u.ID + "/"}) {
 			t.Errorf("revoked %v, want all of the person's tokens", got)
 		}
 		for _, table := range []string{"users", "profiles", "totp", "recovery_codes", "sessions", "mail_links"} {

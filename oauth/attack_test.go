@@ -61,7 +61,7 @@ func TestRefreshRacingWithTheEndOfEverything(t *testing.T) {
 			if err := end(h, b, c); err != nil {
 				t.Fatalf("%s: %v", name, err)
 			}
-			dead, err := h.Revocations.revoked(t.Context(), h.Now().Add(time.Minute), markGrant(claims["gid"].(string)))
+			dead, err := h.Revocations.revoked(t.Context(), h.Now().Add(time.Minute), markGrant(claims["gid"].(string)), markSession(claims["sid"].(string)))
 			if err != nil || !dead {
 				t.Errorf("%s: a token that is signed a moment later: dead = %v, %v, want true", name, dead, err)
 			}

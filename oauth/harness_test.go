@@ -174,7 +174,7 @@ func (h *harness) person(t testing.TB) *browser {
 func (b *browser) signIn(t testing.TB) {
 	t.Helper()
 	var err error
-	b.token, b.session, err = b.h.people.StartSession(t.Context(), b.user.ID, []string{identity.AMRPassword}, identity.Device{Address: netip.MustParseAddr("192.0.2.1")}, b.token)
+	b.token, b.session, err = b.h.people.StartSession(t.Context(), b.user.ID, []string{identity.AMRPassword}, identity.Device{Address: netip.MustParseAddr("192.0.2.1")}, b.token, time.Time{})
 	if err != nil {
 		t.Fatalf("sign in: %v", err)
 	}

@@ -251,10 +251,14 @@ func (s *Server) Withdraw(ctx context.Context, userID, clientID string) error {
 	if _, err := s.Clients.Get(ctx, clientID); err != nil {
 		return err
 	}
-	return s.DB.Tx(ctx, func(ctx context.Context) error {
+	if err := s.DB.Tx(ctx, func(ctx context.Context) error {
 		if err := s.Consents.Forget(ctx, userID, clientID); err != nil && !errors.Is(err, db.ErrNotFound) {
 			return err
 		}
 		return s.Grants.endApp(ctx, userID, clientID)
-	})
+	}); err != nil {
+		return err
+	}
+	// Once more, for what was issued on the consent that was there until the transaction was committed.
+	return s.Grants.endApp(ctx, userID, clientID)
 }

@@ -49,24 +49,24 @@ func (p *Pages) recovery(w http.ResponseWriter, r *http.Request) error {
 }
 
 // pendingLogin finds the login in progress whose password this browser has proven for this interaction. A password set
-// since then voids it: whoever knew the old one has nothing left to finish.
-func (p *Pages) pendingLogin(r *http.Request, v visit) (ticket string, l identity.Login, ok bool, err error) {
+// since then voids it: whoever knew the old one has nothing left to finish. u is the person whose login it is.
+func (p *Pages) pendingLogin(r *http.Request, v visit) (ticket string, l identity.Login, u identity.User, ok bool, err error) {
 	ticket = p.Site.LoginTicket(r, v.ID)
 	if ticket == "" {
-		return "", l, false, nil
+		return "", l, u, false, nil
 	}
 	l, err = p.People.Login(r.Context(), ticket)
 	if errors.Is(err, identity.ErrNotFound) {
-		return "", l, false, nil
+		return "", l, u, false, nil
 	}
 	if err != nil || l.Interaction != v.ID {
-		return "", l, false, err
+		return "", l, u, false, err
 	}
-	u, err := p.People.User(r.Context(), l.UserID)
+	u, err = p.People.User(r.Context(), l.UserID)
 	if errors.Is(err, identity.ErrNotFound) {
-		return "", l, false, nil
+		return "", l, u, false, nil
 	}
-	return ticket, l, err == nil && !u.PasswordChangedAt.After(l.StartedAt), err
+	return ticket, l, u, err == nil && !u.PasswordChangedAt.After(l.StartedAt), err
 }
 
 func (p *Pages) factorPage(w http.ResponseWriter, r *http.Request, f factor) error {
@@ -74,7 +74,7 @@ func (p *Pages) factorPage(w http.ResponseWriter, r *http.Request, f factor) err
 	if err != nil {
 		return err
 	}
-	_, _, ok, err := p.pendingLogin(r, v)
+	_, _, _, ok, err := p.pendingLogin(r, v)
 	if err != nil {
 		return err
 	}
@@ -104,7 +104,7 @@ func (p *Pages) proveFactor(w http.ResponseWriter, r *http.Request, f factor) er
 	if err != nil {
 		return err
 	}
-	ticket, l, ok, err := p.pendingLogin(r, v)
+	ticket, l, u, ok, err := p.pendingLogin(r, v)
 	if err != nil {
 		return err
 	}
@@ -133,5 +133,5 @@ func (p *Pages) proveFactor(w http.ResponseWriter, r *http.Request, f factor) er
 	if err := p.People.EndLogin(r.Context(), ticket); err != nil {
 		return err
 	}
-	return p.enter(w, r, v, l.UserID, append(l.AMR, f.amr...))
+	return p.enter(w, r, v, u, append(l.AMR, f.amr...))
 }

@@ -129,7 +129,7 @@ func (p *Pages) login(w http.ResponseWriter, r *http.Request) error {
 		return p.show(w, r, v, view{Name: "login", Status: http.StatusUnprocessableEntity, Content: content})
 	}
 	if !u.HasTOTP {
-		return p.enter(w, r, v, u.ID, []string{identity.AMRPassword})
+		return p.enter(w, r, v, u, []string{identity.AMRPassword})
 	}
 	// The password alone opens nothing: no session exists until the second factor is proven too, so there is none to
 	// be had by skipping its page.

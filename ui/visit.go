@@ -94,11 +94,11 @@ func (p *Pages) onward(w http.ResponseWriter, r *http.Request, v visit, s identi
 }
 
 // enter signs a person in who has proven everything they must, and goes onward. The session token always changes (session
-// fixation); the session goes on under its id if it was the same person's, and ends if it was another's.
-func (p *Pages) enter(w http.ResponseWriter, r *http.Request, v visit, userID string, amr []string) error {
+// fixation); u is the person as the password was checked. The session goes on under its id if it was the same person's, and ends if it was another's.
+func (p *Pages) enter(w http.ResponseWriter, r *http.Request, v visit, u identity.User, amr []string) error {
 	ctx := r.Context()
-	token, s, err := p.People.StartSession(ctx, userID, amr, deviceOf(r), p.Site.SessionToken(r))
-	if errors.Is(err, identity.ErrNotFound) { // disabled or erased in this very moment
+	token, s, err := p.People.StartSession(ctx, u.ID, amr, deviceOf(r), p.Site.SessionToken(r), u.PasswordChangedAt)
+	if errors.Is(err, identity.ErrNotFound) { // disabled, erased or given another password in this very moment
 		return p.redirect(w, r, withInteraction("/login?n=timeout", v.ID))
 	}
 	if err != nil {
