@@ -253,6 +253,21 @@ func TestAccountEnumeration(t *testing.T) {
 	}
 }
 
+// What is refused only to addresses that have an account tells which have one. A server with all hands full must refuse
+// or accept both alike.
+func TestAccountEnumerationOnABusyServer(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.person(t, "ada@example.com")
+	b := w.browser(t)
+	for range maxBehind {
+		w.pages.behindSeat <- struct{}{}
+	}
+	for _, email := range []string{"ada@example.com", "nobody@example.com", "not an address"} {
+		b.press(b.get("/forgot"), "forgot-submit", map[string]string{"email": email}).want(http.StatusServiceUnavailable, "error-page")
+	}
+}
+
 func TestScriptInClientName(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -51,13 +51,16 @@ func (p *Pages) forgot(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	u, err := p.People.UserByEmail(ctx, email)
-	switch {
-	case err == nil && u.Status == identity.StatusActive:
-		err = p.mailOnce(ctx, u.Email, func(ctx context.Context) error { return p.sendReset(ctx, u, v.ID) })
-	case errors.Is(err, identity.ErrNotFound):
-		err = nil
+	if err != nil && !errors.Is(err, identity.ErrNotFound) {
+		return err
 	}
-	if err != nil {
+	// Nobody's mailbox has its limit and its place behind the answer too.
+	if err := p.mailOnce(ctx, email, func(ctx context.Context) error {
+		if u.Status != identity.StatusActive {
+			return nil
+		}
+		return p.sendReset(ctx, u, v.ID)
+	}); err != nil {
 		return err
 	}
 	p.markBrowser(w, v)

@@ -69,11 +69,15 @@ func (p *Pages) register(w http.ResponseWriter, r *http.Request) error {
 		}})
 	case errors.Is(err, identity.ErrEmailTaken):
 		// The owner gets the mail at the address we know, which is not always spelled as it was typed here.
-		if u, err = p.People.UserByEmail(ctx, f.Email); err == nil {
-			err = p.mailOnce(ctx, u.Email, func(ctx context.Context) error { return p.mailAccountExists(ctx, u.Email) })
-		}
+		err = p.mailOnce(ctx, f.Email, func(ctx context.Context) error {
+			u, err := p.People.UserByEmail(ctx, f.Email)
+			if err != nil {
+				return err
+			}
+			return p.mailAccountExists(ctx, u.Email)
+		})
 	case err == nil:
-		err = p.mailOnce(ctx, u.Email, func(ctx context.Context) error { return p.sendVerification(ctx, u, v.ID) })
+		err = p.mailOnce(ctx, f.Email, func(ctx context.Context) error { return p.sendVerification(ctx, u, v.ID) })
 	}
 	if err != nil {
 		return err

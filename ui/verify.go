@@ -73,14 +73,19 @@ func (p *Pages) verifyResend(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if u.ID == "" && u.Email != "" {
-		u, err = p.People.UserByEmail(ctx, u.Email)
-		if err != nil && !errors.Is(err, identity.ErrNotFound) {
-			return err
+	if email := u.Email; email != "" {
+		if u.ID == "" {
+			if u, err = p.People.UserByEmail(ctx, email); err != nil && !errors.Is(err, identity.ErrNotFound) {
+				return err
+			}
 		}
-	}
-	if u.ID != "" && !u.EmailVerified {
-		if err := p.mailOnce(ctx, u.Email, func(ctx context.Context) error { return p.sendVerification(ctx, u, v.ID) }); err != nil {
+		// An address without anything to confirm has its limit and its place behind the answer too (account enumeration).
+		if err := p.mailOnce(ctx, email, func(ctx context.Context) error {
+			if u.Status != identity.StatusActive || u.EmailVerified {
+				return nil
+			}
+			return p.sendVerification(ctx, u, v.ID)
+		}); err != nil {
 			return err
 		}
 	}
