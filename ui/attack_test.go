@@ -450,6 +450,26 @@ func TestConsentGivenInAnotherTab(t *testing.T) {
 	p.want(http.StatusOK, "consent-allow").says("bob@example.com")
 }
 
+// The account page names one person; another tab signs in another before the button is pressed.
+func TestAccountChosenInAnotherTab(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.person(t, alice)
+	w.person(t, bob)
+	c := w.app(t, func(c *oauth.Client) { c.FirstParty = true })
+	b := w.browser(t)
+	b.signIn(alice)
+	w.clock.forward(time.Minute)
+	p := b.get(authorize(c, url.Values{"prompt": {"select_account"}})).want(http.StatusOK, "select-this").says(alice)
+	w.clock.forward(-2 * time.Second) // or Bob's sign-in would itself be the choice
+	b.post("/login", url.Values{"email": {bob}, "password": {password}})
+	p = b.press(p, "select-this", nil)
+	if p.away != "" {
+		t.Fatalf("Bob's account is handed to the app by a page that showed Alice's: %s", p.away)
+	}
+	p.want(http.StatusOK, "select-this").says(bob)
+}
+
 func TestConsentWithoutDecision(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -30,6 +30,7 @@ func TestRegister(t *testing.T) {
 	if b.cookie("gatehouse-session") != "" {
 		t.Error("signing up signs in before the address is proven")
 	}
+	w.pages.Wait() // the second mail comes after the first
 	p = b.press(p, "verify-resend", nil).want(http.StatusOK, "verify-resend").says("A new mail is on its way")
 	p = b.press(b.get(w.mailLink(t, alice)).want(http.StatusOK).says(alice), "verify-submit", nil)
 	p.want(http.StatusOK, "login-submit").says("confirmed", "to continue to Demo app")

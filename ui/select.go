@@ -10,6 +10,7 @@ type selectPage struct {
 	ID          string
 	App         *app
 	Name, Email string
+	Person      string // user id the page is shown to
 }
 
 // Answers of the account page.
@@ -18,16 +19,16 @@ const (
 	chooseOther = "other"
 )
 
-func readChoice(r *http.Request) (string, error) {
+func readChoice(r *http.Request) (choice, person string, err error) {
 	f, err := readForm(r)
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
-	switch choice := f.value("choice"); choice {
+	switch choice = f.value("choice"); choice {
 	case chooseThis, chooseOther:
-		return choice, nil
+		return choice, f.value("person"), nil
 	}
-	return "", errMalformed
+	return "", "", errMalformed
 }
 
 func (p *Pages) selectPage(w http.ResponseWriter, r *http.Request) error {
@@ -35,7 +36,7 @@ func (p *Pages) selectPage(w http.ResponseWriter, r *http.Request) error {
 	if !ok {
 		return err
 	}
-	return p.show(w, r, v, view{Name: "select", Content: selectPage{ID: v.ID, App: v.app(), Name: u.Profile.Name, Email: u.Email}})
+	return p.show(w, r, v, view{Name: "select", Content: selectPage{ID: v.ID, App: v.app(), Name: u.Profile.Name, Email: u.Email, Person: u.ID}})
 }
 
 // selectAccount goes on as the signed-in person, or signs them out here to make room for another.
@@ -44,7 +45,7 @@ func (p *Pages) selectAccount(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	choice, err := readChoice(r)
+	choice, person, err := readChoice(r)
 	if err != nil {
 		return err
 	}
@@ -53,6 +54,8 @@ func (p *Pages) selectAccount(w http.ResponseWriter, r *http.Request) error {
 		if err := p.leave(w, r, v.Session); err != nil {
 			return err
 		}
+	case v.SignedIn && person != v.Session.UserID: // another tab signed somebody else in: "this account" meant another
+		return p.selectPage(w, r)
 	case v.SignedIn:
 		if v.ID != "" {
 			if err := p.OAuth.SelectAccount(r.Context(), v.ID, v.Session); err != nil {
