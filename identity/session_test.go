@@ -267,7 +267,13 @@ func TestSignInRacingWithNewPassword(t *testing.T) {
 				return err
 			},
 			"one-time": func(u User) error { return w.SetOneTimePassword(t.Context(), u.ID, otherPassword) },
-			"change":   func(u User) error { return w.SetPassword(t.Context(), u.ID, otherPassword) },
+			"change": func(u User) error {
+				_, s := w.start(t, u.ID, "", AMRPassword)
+				if err := w.SetPassword(t.Context(), s, otherPassword); err != nil {
+					return err
+				}
+				return w.EndSession(t.Context(), u.ID, s.ID)
+			},
 		}
 		for name, change := range changes {
 			w.create(t, name+"@example.com")

@@ -118,9 +118,12 @@ func (d *Directory) upgradeHash(ctx context.Context, r userRow, password string)
 	return err
 }
 
-// SetPassword gives a person a new password, or reports FieldErrors. A one-time password that must be changed cannot be kept.
-// Reset links that are under way die with the old password. Ending the other sessions is the caller's choice (EndSessions).
-func (d *Directory) SetPassword(ctx context.Context, userID, password string) error {
+// SetPassword gives the person behind s a new password, or reports FieldErrors. A one-time password that must be changed cannot be
+// kept. Reset links that are under way die with the old password. Ending the other sessions is the caller's choice
+// (EndSessions). If s has ended by now the answer is ErrNotFound: a thief who is thrown out by a reset while he changes the
+// password must not have the last word.
+func (d *Directory) SetPassword(ctx context.Context, s Session, password string) error {
+	userID := s.UserID
 	r, err := scanUser(d.db.QueryRow(ctx, userSelect+` WHERE u.id = $1`, userID))
 	if err != nil {
 		return fmt.Errorf("read user: %w", err)
@@ -146,8 +149,11 @@ func (d *Directory) SetPassword(ctx context.Context, userID, password string) er
 		return fmt.Errorf("hash password: %w", err)
 	}
 	err = d.db.Tx(ctx, func(ctx context.Context) error {
+		if _, err := d.lock(ctx, userID); err != nil {
+			return err
+		}
 		n, err := d.db.Exec(ctx, `UPDATE users SET password_hash = $2, password_changed_at = $3, must_change_password = FALSE, updated_at = $3
-			WHERE id = $1`, userID, hash, db.At(d.now()))
+			WHERE id = $1 AND EXISTS (SELECT 1 FROM sessions WHERE id = $4 AND user_id = $1)`, userID, hash, db.At(d.now()), s.ID)
 		if err != nil {
 			return err
 		}

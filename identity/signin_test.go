@@ -267,11 +267,12 @@ func TestSetPassword(t *testing.T) {
 		wantNil(t, "create", err)
 		reset, err := w.NewLink(t.Context(), u.ID, Reset, "")
 		wantNil(t, "link", err)
-		wantField(t, "common", w.SetPassword(t.Context(), u.ID, "password1234"), "password", KeyPasswordCommon)
-		wantField(t, "own address", w.SetPassword(t.Context(), u.ID, "Ada.Lovelace1!"), "password", KeyPasswordPersonal)
-		wantField(t, "the one-time password", w.SetPassword(t.Context(), u.ID, goodPassword), "password", KeyPasswordSame)
+		_, s := w.start(t, u.ID, "", AMRPassword)
+		wantField(t, "common", w.SetPassword(t.Context(), s, "password1234"), "password", KeyPasswordCommon)
+		wantField(t, "own address", w.SetPassword(t.Context(), s, "Ada.Lovelace1!"), "password", KeyPasswordPersonal)
+		wantField(t, "the one-time password", w.SetPassword(t.Context(), s, goodPassword), "password", KeyPasswordSame)
 		w.pass(time.Hour / 4)
-		wantNil(t, "set", w.SetPassword(t.Context(), u.ID, otherPassword))
+		wantNil(t, "set", w.SetPassword(t.Context(), s, otherPassword))
 		_, err = w.CheckPassword(t.Context(), u.Email, goodPassword, home)
 		wantErr(t, "old password", err, ErrCredentials)
 		got, err := w.CheckPassword(t.Context(), u.Email, otherPassword, home)
@@ -281,7 +282,23 @@ func TestSetPassword(t *testing.T) {
 		}
 		_, err = w.CheckLink(t.Context(), reset, Reset)
 		wantErr(t, "reset link from before", err, ErrLink)
-		wantErr(t, "unknown person", w.SetPassword(t.Context(), "nobody", otherPassword), ErrNotFound)
+		wantErr(t, "unknown person", w.SetPassword(t.Context(), Session{ID: s.ID, UserID: "nobody"}, otherPassword), ErrNotFound)
+	})
+}
+
+// A thief has session and password and is changing the password while the owner resets it.
+func TestPasswordChangeRacingWithReset(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		u, other := w.create(t, "ada@example.com"), w.create(t, "bob@example.com")
+		_, thief := w.start(t, u.ID, "", AMRPassword)
+		_, foreign := w.start(t, other.ID, "", AMRPassword)
+		_, err := w.ResetPassword(t.Context(), w.link(t, u.ID, Reset, ""), otherPassword)
+		wantNil(t, "reset", err)
+		wantErr(t, "change by an ended session", w.SetPassword(t.Context(), thief, "tulpe-hafen-38-kreide"), ErrNotFound)
+		foreign.UserID = u.ID
+		wantErr(t, "change by another person's session", w.SetPassword(t.Context(), foreign, "tulpe-hafen-38-kreide"), ErrNotFound)
+		_, err = w.CheckPassword(t.Context(), u.Email, otherPassword, home)
+		wantNil(t, "the owner's password", err)
 	})
 }
 

@@ -60,10 +60,12 @@ func (p *Pages) changePassword(w http.ResponseWriter, r *http.Request, s identit
 	case len(problems) > 0:
 		return p.showPassword(w, r, u, "", problems)
 	}
-	err = p.People.SetPassword(r.Context(), u.ID, next)
+	err = p.People.SetPassword(r.Context(), s, next)
 	switch {
 	case errors.As(err, &problems):
 		return p.showPassword(w, r, u, next, problems)
+	case errors.Is(err, identity.ErrNotFound): // ended in this very moment, perhaps by a reset
+		return p.redirect(w, r, "/login?n=timeout")
 	case err != nil:
 		return err
 	}

@@ -135,7 +135,11 @@ func TestTicketOutlivesPasswordChange(t *testing.T) {
 	b := w.browser(t)
 	p := b.signIn(alice)
 	w.clock.forward(time.Minute)
-	if err := w.people.SetPassword(t.Context(), u.ID, password+" two"); err != nil {
+	_, s, err := w.people.StartSession(t.Context(), u.ID, []string{identity.AMRPassword}, identity.Device{}, "", time.Time{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.people.SetPassword(t.Context(), s, password+" two"); err != nil {
 		t.Fatal(err)
 	}
 	b.press(p, "code-submit", map[string]string{"code": next()}).want(http.StatusOK, "login-submit")

@@ -66,7 +66,7 @@ func (p *Pages) newPassword(w http.ResponseWriter, r *http.Request) error {
 	if !ok {
 		return err
 	}
-	err = p.People.SetPassword(ctx, s.UserID, password)
+	err = p.People.SetPassword(ctx, s, password)
 	var errs identity.FieldErrors
 	if errors.As(err, &errs) {
 		u, err := p.People.User(ctx, s.UserID)
@@ -76,6 +76,9 @@ func (p *Pages) newPassword(w http.ResponseWriter, r *http.Request) error {
 		return p.show(w, r, v, view{Name: "password_new", Status: http.StatusUnprocessableEntity, Content: newPasswordPage{
 			ID: v.ID, Email: u.Email, Errors: errs, Strength: measure(password, u.Email, u.Profile.Name),
 		}})
+	}
+	if errors.Is(err, identity.ErrNotFound) { // ended in this very moment
+		return p.redirect(w, r, withInteraction("/login?n=timeout", v.ID))
 	}
 	if err != nil {
 		return err
