@@ -252,7 +252,8 @@ func (s *Server) missing(ctx context.Context, req *authorization, sess *identity
 	case req.hint != "" && req.hint != sess.UserID, !wantedSubject(req, sess.UserID):
 		return &need{path: "/login", code: "login_required", reason: "account"}, nil
 	case req.prompted("login") && !fresh,
-		req.maxAge >= 0 && !fresh && in.CreatedAt.Sub(sess.AuthTime) > req.maxAge,
+		// By now, not by the time of the request: a request can wait for an hour in a tab that was left open.
+		req.maxAge >= 0 && !fresh && s.Now().Sub(sess.AuthTime) > req.maxAge,
 		req.maxAge == 0 && !fresh:
 		return &need{path: "/login", code: "login_required", reason: "reauth"}, nil
 	case req.prompted("select_account") && !fresh && in.SelectedBy != sess.ID:

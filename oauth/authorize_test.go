@@ -336,6 +336,28 @@ func TestFreshLogin(t *testing.T) {
 	})
 }
 
+// The request comes while the sign-in is young enough and is answered by somebody else when it is not any more.
+func TestMaxAgeOutwaitedInAnOpenTab(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, h *harness) {
+		b, c := h.person(t), h.client(t, nil)
+		w := b.get(h, "/authorize?"+c.params("max_age", "300").Encode())
+		id := must(url.Parse(w.Header().Get("Location"))).Query().Get("i")
+		if err := h.Approve(t.Context(), id, b.session); err != nil {
+			t.Fatal(err)
+		}
+		h.advanceClock(10 * time.Minute)
+		if to := b.get(h, h.ResumePath(id)).Header().Get("Location"); !strings.HasPrefix(to, "/login?") {
+			t.Errorf("ten minutes after the sign-in the request leads to %s, want /login", to)
+		}
+		h.advanceClock(time.Second)
+		b.signIn(t)
+		if to := b.get(h, h.ResumePath(id)).Header().Get("Location"); !strings.HasPrefix(to, testRedirect) {
+			t.Errorf("signed in again, the request leads to %s, want the app", to)
+		}
+	})
+}
+
 func TestSelectAccount(t *testing.T) {
 	t.Parallel()
 	h := embedded(t)
