@@ -131,8 +131,10 @@ CREATE INDEX grants_expiry ON grants (expires_at);
 CREATE TABLE revocations (
     mark       TEXT PRIMARY KEY,
     before     BIGINT NOT NULL,                   -- Unix milliseconds
+    made_at    TIMESTAMPTZ NOT NULL,              -- every process reads what is younger than its last reading
     expires_at TIMESTAMPTZ NOT NULL
 );
+CREATE INDEX revocations_made ON revocations (made_at);
 CREATE INDEX revocations_expiry ON revocations (expires_at);
 
 CREATE TABLE audit (

@@ -31,13 +31,13 @@ type accessClaims struct {
 	Audience  audience `json:"aud"`
 	Expires   int64    `json:"exp"`
 	IssuedAt  int64    `json:"iat"`
-	ID        string   `json:"jti"` // UUIDv7: its time part orders the token against marks of revocation to the millisecond
+	ID        string   `json:"jti"`
 	ClientID  string   `json:"client_id"`
 	Scope     string   `json:"scope,omitempty"`
 	AuthTime  int64    `json:"auth_time,omitempty"`
 	ACR       string   `json:"acr,omitempty"`
 	AMR       []string `json:"amr,omitempty"`
-	GrantID   string   `json:"gid,omitempty"`
+	GrantID   string   `json:"gid,omitempty"` // see newGrantID
 	SessionID string   `json:"sid,omitempty"`
 	Userinfo  []string `json:"userinfo,omitempty"` // claims asked for one by one (OpenID Connect Core §5.5)
 }
@@ -128,16 +128,7 @@ func (s *Server) checkAccessToken(ctx context.Context, token string) (*accessCla
 	if err != nil {
 		return nil, err
 	}
-	id, err := uuid.Parse(c.ID)
-	if err != nil {
-		return nil, errTokenInactive
-	}
-	marks := []string{markToken(c.ID)}
-	if c.GrantID != "" {
-		marks = append(marks, markGrant(c.GrantID), markSession(c.SessionID), markUser(c.Subject), markApp(c.Subject, c.ClientID))
-	}
-	sec, nsec := id.Time().UnixTime()
-	revoked, err := s.Revocations.revoked(ctx, time.Unix(sec, nsec), marks...)
+	revoked, err := s.Revocations.revoked(ctx, grantedAt(c.GrantID), marksOf(c)...)
 	if err != nil {
 		return nil, err
 	}
@@ -145,6 +136,41 @@ func (s *Server) checkAccessToken(ctx context.Context, token string) (*accessCla
 		return nil, errTokenInactive
 	}
 	return c, nil
+}
+
+// marksOf lists the marks that would concern a token.
+func marksOf(c *accessClaims) []string {
+	if c.GrantID == "" {
+		return []string{markToken(c.ID)}
+	}
+	return []string{markToken(c.ID), markGrant(c.GrantID), markSession(c.SessionID), markUser(c.Subject), markApp(c.Subject, c.ClientID)}
+}
+
+// newGrantID makes a UUIDv7 whose time is the moment at which session and consent were found good: whatever ends a person or
+// a consent after that ends this grant, however late its tokens are signed (revocation race).
+func newGrantID(granted time.Time) (string, error) {
+	id, err := uuid.NewV7()
+	if err != nil {
+		return "", fmt.Errorf("grant id: %w", err)
+	}
+	ms := uint64(granted.UnixMilli()) //nolint:gosec // after 1970
+	for i := range 6 {
+		id[i] = byte(ms >> (40 - 8*i))
+	}
+	return id.String(), nil
+}
+
+// grantedAt reads the moment back out of a grant's id.
+func grantedAt(grantID string) time.Time {
+	id, err := uuid.Parse(grantID)
+	if err != nil {
+		return time.Time{} // dead under any mark
+	}
+	var ms int64
+	for i := range 6 {
+		ms = ms<<8 | int64(id[i])
+	}
+	return time.UnixMilli(ms)
 }
 
 // verifiedTokens remembers tokens whose signature was checked: resource servers ask about the same token again and

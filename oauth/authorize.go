@@ -10,7 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/ory/fosite"
 
 	"github.com/gatehouse-id/gatehouse/identity"
@@ -347,7 +346,7 @@ func (s *Server) session(r *http.Request) (*identity.Session, error) {
 // issueCode lets fosite make the code and sends it to the app. The code dates from before session and consent were read:
 // what ends one of them meanwhile ends the code as well (revocation race).
 func (s *Server) issueCode(w http.ResponseWriter, r *http.Request, req *authorization, sess *identity.Session, began time.Time) error {
-	grantID, err := uuid.NewV7()
+	grantID, err := newGrantID(began)
 	if err != nil {
 		return s.refuse(w, r, req, err)
 	}
@@ -362,7 +361,7 @@ func (s *Server) issueCode(w http.ResponseWriter, r *http.Request, req *authoriz
 		ar.GrantScope(scope)
 	}
 	resp, err := s.provider.NewAuthorizeResponse(ctx, ar, &session{
-		Subject: sess.UserID, GrantID: grantID.String(), SessionID: sess.ID, AuthTime: sess.AuthTime, RequestedAt: req.interaction.CreatedAt,
+		Subject: sess.UserID, GrantID: grantID, SessionID: sess.ID, AuthTime: sess.AuthTime, RequestedAt: req.interaction.CreatedAt,
 		ACR: sess.ACR(), AMR: sess.AMR, Nonce: req.form.Get("nonce"), Claims: req.claims,
 	})
 	if err != nil {

@@ -127,8 +127,8 @@ func (c Client) Validate() error {
 			return fmt.Errorf("audiences %q: give the client_id of an API or an absolute URI without fragment (RFC 8707 §2)", a)
 		}
 	}
-	if c.AccessTokenTTL < 0 || c.AccessTokenTTL > 24*time.Hour {
-		return fmt.Errorf("access_token_ttl: between 0 (the server's) and 24h")
+	if c.AccessTokenTTL < 0 || c.AccessTokenTTL > time.Hour {
+		return fmt.Errorf("access_token_ttl: between 0 (the server's) and 1h")
 	}
 	return nil
 }

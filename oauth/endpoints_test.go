@@ -105,8 +105,9 @@ func TestRevocationsSurviveTheLossOfTheCache(t *testing.T) {
 	if a := h.post(t, "/revoke", c, url.Values{"token": {token}}); a.status != http.StatusOK {
 		t.Fatal(a)
 	}
-	fresh := cache.NewMemory(nil) // as after a restart or FLUSHALL
-	h.Cache, h.Revocations.cache = fresh, fresh
+	h.Cache = cache.NewMemory(nil) // as after a restart or FLUSHALL
+	fresh := OpenRevocations(h.DB, h.Log, 15*time.Minute, h.Now)
+	h.Revocations, h.Grants.revocations = fresh, fresh
 	if h.introspectToken(t, c, token) {
 		t.Error("the token lives again")
 	}
@@ -259,7 +260,7 @@ func TestStorageDownIsNoSuccessAndNoRefusal(t *testing.T) {
 	t.Parallel()
 	for name, broken := range map[string]func(h *harness){
 		"database": func(h *harness) { _ = h.DB.Close() },
-		"cache":    func(h *harness) { h.Cache = deadCache{}; h.Revocations.cache = deadCache{} },
+		"cache":    func(h *harness) { h.Cache = deadCache{} },
 	} {
 		h := embedded(t)
 		c, b := h.client(t, nil), h.person(t)
@@ -275,6 +276,8 @@ func TestStorageDownIsNoSuccessAndNoRefusal(t *testing.T) {
 		if name == "database" {
 			down("refresh", h.refreshToken(t, c, a.str("refresh_token")))
 			down("revoke", h.post(t, "/revoke", c, url.Values{"token": {a.str("refresh_token")}}))
+			h.advanceClock(readLate)
+			down("introspect", h.post(t, "/introspect", c, url.Values{"token": {a.str("access_token")}}))
 			down("userinfo", h.userinfoAnswer(t, a.str("access_token")))
 			down("exchange", h.exchangeCode(t, c, code))
 			if w := b.get(h, "/authorize?"+c.params().Encode()); w.Code != http.StatusServiceUnavailable || w.Header().Get("Retry-After") == "" {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/gatehouse-id/gatehouse/internal/audit"
@@ -220,7 +221,7 @@ func (g *Grants) codeReplayed(ctx context.Context, record *codeRecord) error {
 
 // EndUser ends what was issued to a person in one session, or in all of them if sessionID is empty. It is called in the
 // transaction that ends the session or disables the account. The mark comes first: an exchange in progress inserts its
-// row and then looks for marks, so one of the two always sees the other.
+// row and then looks for marks, so one of the two sees the other; between processes Poll makes up for what both missed.
 func (g *Grants) EndUser(ctx context.Context, userID, sessionID string) error {
 	if sessionID != "" {
 		if err := g.revocations.forever(ctx, markSession(sessionID)); err != nil {
@@ -233,7 +234,8 @@ func (g *Grants) EndUser(ctx context.Context, userID, sessionID string) error {
 	if err := g.revocations.until(ctx, markUser(userID)); err != nil {
 		return err
 	}
-	return g.endAll(ctx, `UPDATE grants SET revoked_at = $1 WHERE user_id = $2 AND revoked_at IS NULL RETURNING id`, db.At(g.now()), userID)
+	_, err := g.db.Exec(ctx, `UPDATE grants SET revoked_at = $1 WHERE user_id = $2 AND revoked_at IS NULL`, db.At(g.now()), userID)
+	return err
 }
 
 // endApp ends what a person gave to one client, in the same order.
@@ -241,29 +243,9 @@ func (g *Grants) endApp(ctx context.Context, userID, clientID string) error {
 	if err := g.revocations.until(ctx, markApp(userID, clientID)); err != nil {
 		return err
 	}
-	return g.endAll(ctx, `UPDATE grants SET revoked_at = $1 WHERE user_id = $2 AND client_id = $3 AND revoked_at IS NULL RETURNING id`,
+	_, err := g.db.Exec(ctx, `UPDATE grants SET revoked_at = $1 WHERE user_id = $2 AND client_id = $3 AND revoked_at IS NULL`,
 		db.At(g.now()), userID, clientID)
-}
-
-// endAll runs a statement that revokes grants and marks each of them. A refresh that rotated its grant just before signs
-// its access token just after, later than any mark by time: the mark of the grant reaches it (revocation race).
-func (g *Grants) endAll(ctx context.Context, statement string, args ...any) error {
-	var ids []string
-	err := g.db.Query(ctx, func(row db.Scanner) error {
-		var id string
-		err := row.Scan(&id)
-		ids = append(ids, id)
-		return err
-	}, statement, args...)
-	if err != nil {
-		return err
-	}
-	for _, id := range ids {
-		if err := g.revocations.forever(ctx, markGrant(id)); err != nil {
-			return err
-		}
-	}
-	return nil
+	return err
 }
 
 // lastUsed tells for each client of a person when a grant was made and when it was last used.
@@ -287,6 +269,30 @@ func (g *Grants) lastUsed(ctx context.Context, userID string) (map[string]grant,
 	}, `SELECT client_id, scopes, created_at, used_at FROM grants
 		WHERE user_id = $1 AND revoked_at IS NULL AND expires_at > $2 ORDER BY used_at`, userID, db.At(g.now()))
 	return uses, err
+}
+
+// Poll learns of what other processes have ended, and ends the grants concerned once more: a grant may have been inserted
+// here while a session was ended there. serve calls it each second.
+func (g *Grants) Poll(ctx context.Context) error {
+	marks, err := g.revocations.takeNews(ctx)
+	for name, m := range marks {
+		kind, id, _ := strings.Cut(name, ":")
+		where, args := "", []any{db.At(g.now()), id}
+		switch kind {
+		case "s":
+			where = `session_id = $2`
+		case "u":
+			where, args = `user_id = $2 AND created_at <= $3`, append(args, db.At(time.UnixMilli(m.before)))
+		case "a":
+			user, client, _ := strings.Cut(id, ":")
+			where, args = `user_id = $2 AND created_at <= $3 AND client_id = $4`, []any{db.At(g.now()), user, db.At(time.UnixMilli(m.before)), client}
+		default:
+			continue
+		}
+		_, failed := g.db.Exec(ctx, `UPDATE grants SET revoked_at = $1 WHERE revoked_at IS NULL AND `+where, args...)
+		err = errors.Join(err, failed)
+	}
+	return err
 }
 
 // Purge deletes what has expired. A revoked grant is kept for a day, so that its tokens are still recognised.

@@ -104,7 +104,7 @@ func (s *Server) checkIssued(ctx context.Context) error {
 		return nil
 	}
 	sess := st.code.Session
-	revoked, err := s.Revocations.revoked(ctx, st.code.IssuedAt, markSession(sess.SessionID), markUser(sess.Subject), markApp(sess.Subject, st.client.ID))
+	revoked, err := s.Revocations.revoked(ctx, grantedAt(sess.GrantID), markSession(sess.SessionID), markUser(sess.Subject), markApp(sess.Subject, st.client.ID))
 	if err != nil {
 		return err
 	}

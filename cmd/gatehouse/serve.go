@@ -44,7 +44,7 @@ const (
 	// spareMemory in bytes is what the process may hold without using it before it gives memory back to the system.
 	spareMemory = 16 << 20
 	// maxTokenLife is the longest access token a client may be registered with (oauth.Client.Validate).
-	maxTokenLife = 24 * time.Hour
+	maxTokenLife = time.Hour
 )
 
 type serveCommand struct {
@@ -113,7 +113,7 @@ func (c *serveCommand) Run(t *terminal) error {
 		return err
 	}
 	defer ring.Close()
-	revocations := oauth.OpenRevocations(data.db, data.cache, log, s.CodeTTL+maxTokenLife, nil)
+	revocations := oauth.OpenRevocations(data.db, log, s.CodeTTL+max(s.AccessTokenTTL, maxTokenLife), nil)
 	refreshKey, err := data.seal.Secret(t.ctx, data.db, "refresh-token")
 	if err != nil {
 		return err
@@ -175,6 +175,7 @@ func (c *serveCommand) Run(t *terminal) error {
 
 	background.every(time.Minute, "maintain signing keys", ring.Maintain)
 	background.every(time.Second, "poll clients", clients.Poll)
+	background.every(time.Second, "poll revocations", grants.Poll)
 	background.every(time.Minute, "return memory", returnMemory)
 	background.every(time.Hour, "purge", func(ctx context.Context) error {
 		return errors.Join(people.Purge(ctx), grants.Purge(ctx))
@@ -307,7 +308,7 @@ func (d *data) close() {
 
 func openRing(ctx context.Context, d *data, s *settings) (*keys.Ring, error) {
 	return keys.Open(ctx, keys.Config{
-		DB: d.db, Seal: d.seal, Log: d.log, Audit: d.audit, Rotation: s.KeyRotation, CachePeriod: s.JWKSCache, TokenLife: maxTokenLife,
+		DB: d.db, Seal: d.seal, Log: d.log, Audit: d.audit, Rotation: s.KeyRotation, CachePeriod: s.JWKSCache, TokenLife: max(s.AccessTokenTTL, s.IDTokenTTL, maxTokenLife),
 	})
 }
 
