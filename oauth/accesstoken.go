@@ -153,9 +153,9 @@ func newGrantID(granted time.Time) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("grant id: %w", err)
 	}
-	ms := uint64(granted.UnixMilli()) //nolint:gosec // after 1970
+	ms := granted.UnixMilli()
 	for i := range 6 {
-		id[i] = byte(ms >> (40 - 8*i))
+		id[i] = byte(ms >> (40 - 8*i)) //nolint:gosec // one byte after the other
 	}
 	return id.String(), nil
 }

@@ -3,7 +3,6 @@ package oauth
 import (
 	"crypto/rand"
 	"errors"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -26,7 +25,7 @@ func TestRevocationByAnotherProcessIsSeen(t *testing.T) {
 			t.Fatal("a fresh token must be active")
 		}
 		code := b.code(t, c)
-		elsewhere := OpenRevocations(h.DB, slog.New(slog.DiscardHandler), 10*time.Minute, h.Now)
+		elsewhere := OpenRevocations(h.DB, h.Now)
 		other := OpenGrants(GrantsConfig{DB: h.DB, Audit: h.Audit, Revocations: elsewhere, Key: h.RefreshKey, Now: h.Now})
 		if err := other.EndUser(b.t(), b.user.ID, ""); err != nil {
 			t.Fatal(err)
@@ -85,7 +84,7 @@ func TestGrantInsertedWhileItsSessionEndsElsewhere(t *testing.T) {
 			}
 			code := b.code(t, c)
 			h.advanceClock(2 * time.Millisecond)
-			elsewhere := OpenRevocations(h.DB, slog.New(slog.DiscardHandler), 10*time.Minute, h.Now)
+			elsewhere := OpenRevocations(h.DB, h.Now)
 			if err := end(b, c, OpenGrants(GrantsConfig{DB: h.DB, Audit: h.Audit, Revocations: elsewhere, Key: h.RefreshKey, Now: h.Now})); err != nil {
 				t.Fatal(err)
 			}

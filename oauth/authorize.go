@@ -82,8 +82,12 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request) error {
 // resume answers GET /authorize/resume: a person comes back from a page.
 func (s *Server) resume(w http.ResponseWriter, r *http.Request) error {
 	in, err := s.loadInteraction(r.Context(), r.URL.Query().Get("i"))
-	if errors.Is(err, db.ErrNotFound) {
-		s.errorPage(w, r, ErrorPage{Status: http.StatusBadRequest, Code: "invalid_request", Key: "error.oauth.interaction_over"})
+	var over *InteractionOver
+	if errors.As(err, &over) {
+		s.errorPage(w, r, ErrorPage{
+			Status: http.StatusBadRequest, Code: "invalid_request", Key: "error.oauth.interaction_over",
+			ClientName: over.Client.Name, ClientURI: over.Client.ClientURI,
+		})
 		return nil
 	}
 	if err != nil {

@@ -244,7 +244,7 @@ func TestPostEqualsGet(t *testing.T) {
 		t.Errorf("got %d %q", w.Code, w.Header().Get("Location"))
 	}
 	w = b.get(h, resume)
-	if w.Code != http.StatusBadRequest || h.page.Key != "error.oauth.interaction_over" {
+	if w.Code != http.StatusBadRequest || h.page.Key != "error.oauth.interaction_over" || h.page.ClientName != c.Name {
 		t.Errorf("an answered interaction was answered again: %d %+v", w.Code, h.page)
 	}
 }

@@ -127,7 +127,7 @@ func (c Client) Validate() error {
 			return fmt.Errorf("audiences %q: give the client_id of an API or an absolute URI without fragment (RFC 8707 §2)", a)
 		}
 	}
-	if c.AccessTokenTTL < 0 || c.AccessTokenTTL > time.Hour {
+	if c.AccessTokenTTL < 0 || c.AccessTokenTTL > MaxAccessTokenTTL {
 		return fmt.Errorf("access_token_ttl: between 0 (the server's) and 1h")
 	}
 	return nil

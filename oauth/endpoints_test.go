@@ -106,7 +106,7 @@ func TestRevocationsSurviveTheLossOfTheCache(t *testing.T) {
 		t.Fatal(a)
 	}
 	h.Cache = cache.NewMemory(nil) // as after a restart or FLUSHALL
-	fresh := OpenRevocations(h.DB, h.Log, 15*time.Minute, h.Now)
+	fresh := OpenRevocations(h.DB, h.Now)
 	h.Revocations, h.Grants.revocations = fresh, fresh
 	if h.introspectToken(t, c, token) {
 		t.Error("the token lives again")

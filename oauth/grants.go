@@ -289,8 +289,10 @@ func (g *Grants) Poll(ctx context.Context) error {
 		default:
 			continue
 		}
-		_, failed := g.db.Exec(ctx, `UPDATE grants SET revoked_at = $1 WHERE revoked_at IS NULL AND `+where, args...)
-		err = errors.Join(err, failed)
+		if _, failed := g.db.Exec(ctx, `UPDATE grants SET revoked_at = $1 WHERE revoked_at IS NULL AND `+where, args...); failed != nil {
+			g.revocations.putBack(name, m)
+			err = errors.Join(err, failed)
+		}
 	}
 	return err
 }

@@ -83,7 +83,7 @@ func newHarness(t testing.TB, d *db.DB, c cache.Cache) *harness {
 	trail := audit.New(d, log, now)
 	ring := must(keys.Open(ctx, keys.Config{DB: d, Seal: sealer, Log: log, Audit: trail, Now: now, TokenLife: time.Hour}))
 	t.Cleanup(ring.Close)
-	revocations := OpenRevocations(d, log, 15*time.Minute, now)
+	revocations := OpenRevocations(d, now)
 	refreshKey := must(sealer.Secret(ctx, d, "refresh-token"))
 	grants := OpenGrants(GrantsConfig{DB: d, Audit: trail, Revocations: revocations, Key: refreshKey, Now: now})
 	people := must(identity.New(ctx, identity.Config{DB: d, Cache: c, Seal: sealer, Audit: trail, Log: log, Now: now, Revoke: grants.EndUser}))

@@ -64,9 +64,10 @@ func keepRequest(form url.Values) (url.Values, error) {
 
 func interactionKey(id string) string { return "interaction:" + id }
 
-// newInteraction begins one; it is stored only if the person has to act.
+// newInteraction begins one; it is stored only if the person has to act. Its id ends in the app's, so that the way back to
+// the app is known even when the record is gone.
 func (s *Server) newInteraction(req *authorization) *interaction {
-	return &interaction{ID: strings.ToLower(rand.Text()), Form: req.form, CreatedAt: s.Now().UTC().Truncate(time.Microsecond)}
+	return &interaction{ID: strings.ToLower(rand.Text()) + "." + req.client.ID, Form: req.form, CreatedAt: s.Now().UTC().Truncate(time.Microsecond)}
 }
 
 func (s *Server) saveInteraction(ctx context.Context, in *interaction) error {
@@ -87,16 +88,36 @@ func (s *Server) saveInteraction(ctx context.Context, in *interaction) error {
 	return s.Cache.Put(ctx, interactionKey(in.ID), b, s.InteractionTTL)
 }
 
+// InteractionOver says that a request has been answered or has expired. It is a db.ErrNotFound.
+type InteractionOver struct {
+	Client Client // the app that asked; the zero Client if that is not known
+}
+
+// Error implements error.
+func (*InteractionOver) Error() string { return "the request has been answered or has expired" }
+
+// Is makes it a db.ErrNotFound for errors.Is.
+func (*InteractionOver) Is(target error) bool { return target == db.ErrNotFound }
+
+func (s *Server) over(ctx context.Context, id string) error {
+	_, clientID, _ := strings.Cut(id, ".")
+	client, err := s.Clients.Get(ctx, clientID)
+	if err != nil && !errors.Is(err, db.ErrNotFound) {
+		return err
+	}
+	return &InteractionOver{client}
+}
+
 func (s *Server) loadInteraction(ctx context.Context, id string) (*interaction, error) {
-	if id == "" || len(id) > 64 {
-		return nil, db.ErrNotFound
+	if id == "" || len(id) > 192 {
+		return nil, &InteractionOver{}
 	}
 	b, ok, err := s.Cache.Get(ctx, interactionKey(id))
 	if err != nil {
 		return nil, err
 	}
 	if !ok {
-		return nil, db.ErrNotFound
+		return nil, s.over(ctx, id)
 	}
 	in := &interaction{ID: id, saved: true}
 	if err := json.Unmarshal(b, in); err != nil {
@@ -118,7 +139,7 @@ func (s *Server) ResumePath(id string) string {
 }
 
 // Interaction tells a page what it is asked for. userID is the signed-in person, "" if there is none. It returns
-// db.ErrNotFound if the request has been answered or has expired.
+// an *InteractionOver if the request has been answered or has expired.
 func (s *Server) Interaction(ctx context.Context, id, userID string) (Interaction, error) {
 	in, req, err := s.waiting(ctx, id)
 	if err != nil {
@@ -152,7 +173,7 @@ func (s *Server) waiting(ctx context.Context, id string) (*interaction, *authori
 	req, err := s.parseAuthorization(ctx, in.Form)
 	if err != nil {
 		if describe(err).status < http.StatusInternalServerError {
-			return nil, nil, db.ErrNotFound
+			return nil, nil, s.over(ctx, id)
 		}
 		return nil, nil, err
 	}

@@ -108,6 +108,9 @@ func New(c Config) (*Server, error) {
 	orElse(&c.IDTokenTTL, time.Hour)
 	orElse(&c.GrantTTL, 180*24*time.Hour)
 	orElse(&c.InteractionTTL, time.Hour)
+	if c.CodeTTL > maxCodeTTL || c.AccessTokenTTL > MaxAccessTokenTTL {
+		return nil, fmt.Errorf("oauth: a code lives at most %s, an access token at most %s", maxCodeTTL, MaxAccessTokenTTL)
+	}
 	s := &Server{Config: c, errorPage: func(w http.ResponseWriter, _ *http.Request, e ErrorPage) { http.Error(w, e.Code, e.Status) }}
 	s.provider = s.newProvider()
 	var err error

@@ -3,7 +3,6 @@ package oauth
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"math"
 	"sync"
 	"time"
@@ -16,14 +15,13 @@ import (
 // nobody. A mark counts at once in the process that made it and within readEvery in the others ("gatehouse user disable" is
 // one of them).
 type Revocations struct {
-	db   *db.DB
-	log  *slog.Logger
-	now  func() time.Time
-	life time.Duration // longest life of a code and the access token made from it
+	db  *db.DB
+	now func() time.Time
 
 	mu    sync.RWMutex
 	marks map[string]mark
-	read  time.Time       // when SQL last told everything; zero: never
+	read  time.Time       // when SQL last told what is new; zero: never
+	whole time.Time       // when SQL last told everything
 	news  map[string]mark // marks of other processes that Grants.Poll has not acted on
 
 	reading sync.Mutex // one reader at a time
@@ -35,22 +33,32 @@ type mark struct {
 	expires time.Time
 }
 
+// MaxAccessTokenTTL is the longest life of an access token that anybody may configure.
+const MaxAccessTokenTTL = time.Hour
+
+// A mark outlives every token it concerns, whichever process made it.
+const (
+	maxCodeTTL = 10 * time.Minute
+	markLife   = maxCodeTTL + MaxAccessTokenTTL + 5*time.Minute
+)
+
 const (
 	// readEvery bounds how long a mark of another process goes unseen.
 	readEvery = time.Second
 	// readLate is how long marks may go unread, while SQL is away, before a check says so instead of guessing.
 	readLate = 30 * time.Second
 	// readBack is how far behind the last reading the next one begins: a mark may be committed late or by another clock.
-	readBack = time.Minute
+	// Whoever is further behind than that is heard at the next reading of everything.
+	readBack  = time.Minute
+	readWhole = time.Minute
 )
 
-// OpenRevocations gives the marks of d. A mark is kept for life, which is at least that of a code and the access token
-// made from it together.
-func OpenRevocations(d *db.DB, log *slog.Logger, life time.Duration, now func() time.Time) *Revocations {
+// OpenRevocations gives the marks of d.
+func OpenRevocations(d *db.DB, now func() time.Time) *Revocations {
 	if now == nil {
 		now = time.Now
 	}
-	return &Revocations{db: d, log: log, now: now, life: life + 5*time.Minute, marks: map[string]mark{}, news: map[string]mark{}}
+	return &Revocations{db: d, now: now, marks: map[string]mark{}, news: map[string]mark{}}
 }
 
 func markToken(jti string) string          { return "t:" + jti }
@@ -73,7 +81,7 @@ func (r *Revocations) until(ctx context.Context, name string) error {
 // fails: too dead is the safe side.
 func (r *Revocations) write(ctx context.Context, name string, before int64) error {
 	now := r.now()
-	expires := now.Add(r.life)
+	expires := now.Add(markLife)
 	// The later of two moments stays: a replica whose clock is behind must not bring a dead token back.
 	if err := r.db.QueryRow(ctx, `INSERT INTO revocations (mark, before, made_at, expires_at) VALUES ($1, $2, $3, $4)
 		ON CONFLICT (mark) DO UPDATE SET made_at = $3, expires_at = $4,
@@ -127,7 +135,8 @@ func (r *Revocations) poll(ctx context.Context) error {
 	now := r.now()
 	r.mu.RLock()
 	since, enough := time.Unix(0, 0), !r.stale(readEvery)
-	if !r.read.IsZero() && r.read.Before(now) {
+	whole := r.read.IsZero() || !r.read.Before(now) || now.Sub(r.whole) >= readWhole
+	if !whole {
 		since = r.read.Add(-readBack)
 	}
 	r.mu.RUnlock()
@@ -150,6 +159,9 @@ func (r *Revocations) poll(ctx context.Context) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.read = now
+	if whole {
+		r.whole = now
+	}
 	for name, m := range rows {
 		if have, ok := r.marks[name]; !ok || have.before < m.before {
 			r.marks[name], r.news[name] = m, m
@@ -166,6 +178,15 @@ func (r *Revocations) takeNews(ctx context.Context) (map[string]mark, error) {
 	news := r.news
 	r.news = map[string]mark{}
 	return news, err
+}
+
+// putBack returns a mark that could not be acted on.
+func (r *Revocations) putBack(name string, m mark) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, newer := r.news[name]; !newer {
+		r.news[name] = m
+	}
 }
 
 // purge forgets marks that no living token can meet.

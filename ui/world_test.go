@@ -142,7 +142,7 @@ func newWorld(t testing.TB, change ...func(c *Config)) *world {
 			t.Fatal(err)
 		}
 	}
-	revocations := oauth.OpenRevocations(d, log, time.Hour, w.clock.now)
+	revocations := oauth.OpenRevocations(d, w.clock.now)
 	refreshKey, err := sealer.Secret(t.Context(), d, "refresh-token")
 	must(err)
 	grants := oauth.OpenGrants(oauth.GrantsConfig{DB: d, Audit: acts, Revocations: revocations, Key: refreshKey, Now: w.clock.now})

@@ -176,7 +176,7 @@ func (s *settings) checkNumbers() error {
 		value, min, max time.Duration
 	}{
 		{"code-ttl", s.CodeTTL, time.Second, 10 * time.Minute},
-		{"access-token-ttl", s.AccessTokenTTL, 10 * time.Second, day},
+		{"access-token-ttl", s.AccessTokenTTL, 10 * time.Second, time.Hour},
 		{"id-token-ttl", s.IDTokenTTL, 10 * time.Second, day},
 		{"grant-ttl", s.GrantTTL, time.Minute, 3650 * day},
 		{"replay-window", s.ReplayWindow, time.Second, 5 * time.Minute},

@@ -43,8 +43,6 @@ const (
 	collectAt = 400
 	// spareMemory in bytes is what the process may hold without using it before it gives memory back to the system.
 	spareMemory = 16 << 20
-	// maxTokenLife is the longest access token a client may be registered with (oauth.Client.Validate).
-	maxTokenLife = time.Hour
 )
 
 type serveCommand struct {
@@ -113,7 +111,7 @@ func (c *serveCommand) Run(t *terminal) error {
 		return err
 	}
 	defer ring.Close()
-	revocations := oauth.OpenRevocations(data.db, log, s.CodeTTL+max(s.AccessTokenTTL, maxTokenLife), nil)
+	revocations := oauth.OpenRevocations(data.db, nil)
 	refreshKey, err := data.seal.Secret(t.ctx, data.db, "refresh-token")
 	if err != nil {
 		return err
@@ -308,7 +306,7 @@ func (d *data) close() {
 
 func openRing(ctx context.Context, d *data, s *settings) (*keys.Ring, error) {
 	return keys.Open(ctx, keys.Config{
-		DB: d.db, Seal: d.seal, Log: d.log, Audit: d.audit, Rotation: s.KeyRotation, CachePeriod: s.JWKSCache, TokenLife: max(s.AccessTokenTTL, s.IDTokenTTL, maxTokenLife),
+		DB: d.db, Seal: d.seal, Log: d.log, Audit: d.audit, Rotation: s.KeyRotation, CachePeriod: s.JWKSCache, TokenLife: max(s.IDTokenTTL, oauth.MaxAccessTokenTTL),
 	})
 }
 

@@ -29,7 +29,7 @@ func openPeople(ctx context.Context, d *data) (*identity.Directory, error) {
 		return nil, err
 	}
 	grants := oauth.OpenGrants(oauth.GrantsConfig{
-		DB: d.db, Audit: d.audit, Key: key, Revocations: oauth.OpenRevocations(d.db, d.log, maxTokenLife, nil),
+		DB: d.db, Audit: d.audit, Key: key, Revocations: oauth.OpenRevocations(d.db, nil),
 	})
 	return identity.New(ctx, identity.Config{
 		DB: d.db, Cache: d.cache, Seal: d.seal, Audit: d.audit, Log: d.log, Revoke: grants.EndUser,
