@@ -89,19 +89,6 @@ func (p *Pages) sent(r *http.Request, err error) {
 	}
 }
 
-// many says a number of things in words: texts KEY.none (if there is one), KEY.one and KEY.many.
-func (p *Pages) many(key string, n int) string {
-	if n == 0 {
-		if s, ok := p.texts[key+".none"]; ok {
-			return s
-		}
-	}
-	if n == 1 {
-		return p.text(key + ".one")
-	}
-	return p.text(key+".many", n)
-}
-
 type accountPage struct {
 	Done      string
 	Name      string // as the person wants to be called
@@ -132,20 +119,21 @@ func (p *Pages) accountPage(w http.ResponseWriter, r *http.Request, s identity.S
 	if err != nil {
 		return err
 	}
+	l := p.locale(r.Context())
 	page := accountPage{
 		Done: done(r), Name: calledName(u), Email: u.Email, Verified: u.EmailVerified, TwoStep: u.HasTOTP,
-		Sessions: p.many("account.sessions", len(sessions)),
-		Apps:     p.many("account.apps", len(apps)),
+		Sessions: l.many("account.sessions", len(sessions)),
+		Apps:     l.many("account.apps", len(apps)),
 	}
 	if !u.PasswordChangedAt.IsZero() {
-		page.Password = p.text("account.password.since", p.when(u.PasswordChangedAt, u.Profile.Zoneinfo))
+		page.Password = l.text("account.password.since", l.when(u.PasswordChangedAt, p.Now(), u.Profile.Zoneinfo))
 	}
 	if u.HasTOTP {
 		left, err := p.People.RecoveryCodesLeft(r.Context(), u.ID)
 		if err != nil {
 			return err
 		}
-		page.CodesLeft, page.FewCodes = p.many("account.codes", left), left < fewCodes
+		page.CodesLeft, page.FewCodes = l.many("account.codes", left), left < fewCodes
 	}
 	page.Attention = !page.Verified || !page.TwoStep || page.FewCodes
 	return p.render(w, r, view{Name: "account", Content: page, Wide: true, Nav: "overview"})

@@ -29,21 +29,21 @@ func (p *Pages) appsPage(w http.ResponseWriter, r *http.Request, s identity.Sess
 	if err != nil {
 		return err
 	}
-	page := appsPage{Done: done(r)}
+	page, l, now := appsPage{Done: done(r)}, p.locale(r.Context()), p.Now()
 	for _, app := range apps {
 		row := appRow{
 			ID: app.Client.ID, Name: app.Client.Name, Site: webURL(app.Client.ClientURI),
-			Since: p.when(app.Since, u.Profile.Zoneinfo),
+			Since: l.when(app.Since, now, u.Profile.Zoneinfo),
 		}
 		if !app.LastUsed.IsZero() {
-			row.LastUsed = p.when(app.LastUsed, u.Profile.Zoneinfo)
+			row.LastUsed = l.when(app.LastUsed, now, u.Profile.Zoneinfo)
 		}
 		if row.Name == "" {
 			row.Name = app.Client.ID
 		}
 		var other []string // scopes of the operator's own, which go by their names
 		for _, scope := range app.Scopes {
-			if words, ok := p.texts["scope."+scope]; ok {
+			if words, ok := l.texts["scope."+scope]; ok {
 				row.May = append(row.May, words)
 			} else {
 				other = append(other, scope)

@@ -74,10 +74,10 @@ func (p *Pages) askNewEmail(w http.ResponseWriter, r *http.Request, s identity.S
 		return &identity.LimitError{RetryAfter: wait}
 	}
 	if err := p.mailOnce(r.Context(), email, func(ctx context.Context) error {
-		_, err := p.People.UserByEmail(ctx, email)
+		other, err := p.People.UserByEmail(ctx, email)
 		switch {
 		case err == nil:
-			return p.mailAccountExists(ctx, email)
+			return p.mailAccountExists(ctx, other)
 		case !errors.Is(err, identity.ErrNotFound):
 			return err
 		}
@@ -85,7 +85,7 @@ func (p *Pages) askNewEmail(w http.ResponseWriter, r *http.Request, s identity.S
 		if err != nil {
 			return err
 		}
-		return p.mailNewAddress(ctx, email, p.Site.URL("/account/email/link?t="+url.QueryEscape(token)))
+		return p.mailNewAddress(ctx, u, email, p.Site.URL("/account/email/link?t="+url.QueryEscape(token)))
 	}); err != nil {
 		return err
 	}

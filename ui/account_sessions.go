@@ -30,11 +30,11 @@ func (p *Pages) sessionsPage(w http.ResponseWriter, r *http.Request, s identity.
 	if err != nil {
 		return err
 	}
-	page := sessionsPage{Done: done(r)}
+	page, l, now := sessionsPage{Done: done(r)}, p.locale(r.Context()), p.Now()
 	for _, one := range sessions {
 		row := sessionRow{
-			ID: one.ID, Device: p.deviceWords(one.Device.UserAgent), TwoStep: one.ACR() == identity.ACRMFA,
-			Since: p.when(one.CreatedAt, u.Profile.Zoneinfo), LastSeen: p.when(one.LastSeenAt, u.Profile.Zoneinfo),
+			ID: one.ID, Device: l.device(one.Device.UserAgent), TwoStep: one.ACR() == identity.ACRMFA,
+			Since: l.when(one.CreatedAt, now, u.Profile.Zoneinfo), LastSeen: l.when(one.LastSeenAt, now, u.Profile.Zoneinfo),
 		}
 		if one.Device.Address.IsValid() {
 			row.Address = one.Device.Address.String()

@@ -23,7 +23,7 @@ func (p *Pages) twoStepPage(w http.ResponseWriter, r *http.Request, s identity.S
 		if err != nil {
 			return err
 		}
-		page.CodesLeft, page.FewCodes = p.many("account.codes", left), left < fewCodes
+		page.CodesLeft, page.FewCodes = p.locale(r.Context()).many("account.codes", left), left < fewCodes
 	}
 	return p.render(w, r, view{Name: "account_two_step", Content: page, Wide: true, Nav: "two-step"})
 }

@@ -266,6 +266,16 @@ func (p page) says(words ...string) page {
 	return p
 }
 
+// links are the targets of all links.
+func (p page) links() (targets []string) {
+	for n := range p.doc.Descendants() {
+		if n.Data == "a" {
+			targets = append(targets, attr(n, "href"))
+		}
+	}
+	return targets
+}
+
 // text is what the page says.
 func (p page) text() string { return textOf(p.doc) }
 

@@ -52,18 +52,18 @@ func (p *Pages) consentPage(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (p *Pages) showConsent(w http.ResponseWriter, r *http.Request, v visit, u identity.User) error {
-	in := v.Interaction
+	in, l := v.Interaction, p.locale(r.Context())
 	content := consentPage{ID: v.ID, App: v.app(), Email: u.Email, Person: u.ID, More: len(in.NewScopes) > 0 && len(in.NewScopes) < len(in.Scopes)}
 	for _, scope := range in.Scopes {
 		line := scopeLine{Name: scope, Key: "scope." + scope, New: content.More && slices.Contains(in.NewScopes, scope)}
-		if _, ok := p.texts[line.Key]; ok {
+		if _, ok := l.texts[line.Key]; ok {
 			content.Scopes = append(content.Scopes, line)
 			continue
 		}
 		line.Key = ""
 		content.Other = append(content.Other, line)
 	}
-	return p.show(w, r, v, view{Name: "consent", Title: p.text("consent.title", content.App.Name), Content: content})
+	return p.show(w, r, v, view{Name: "consent", Title: l.text("consent.title", content.App.Name), Content: content})
 }
 
 func (p *Pages) consent(w http.ResponseWriter, r *http.Request) error {

@@ -54,16 +54,16 @@ func firstMark(s string, marks []mark) string {
 	return ""
 }
 
-// deviceWords is device as one phrase.
-func (p *Pages) deviceWords(userAgent string) string {
+// device is the browser and its system as one phrase.
+func (l *locale) device(userAgent string) string {
 	browser, system := device(userAgent)
 	switch {
 	case browser != "" && system != "":
-		return p.text("device.both", browser, system)
+		return l.text("device.both", browser, system)
 	case browser != "":
 		return browser
 	case system != "":
-		return p.text("device.system", system)
+		return l.text("device.system", system)
 	}
-	return p.text("device.unknown")
+	return l.text("device.unknown")
 }

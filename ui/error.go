@@ -6,6 +6,7 @@ import (
 	"math"
 	"net/http"
 	"strconv"
+	"strings"
 
 	"github.com/gatehouse-id/gatehouse/identity"
 	"github.com/gatehouse-id/gatehouse/internal/cache"
@@ -20,6 +21,7 @@ type pageError struct {
 	key    string // locale key of the explanation; key+".do" says what to do next
 	err    error  // for the log; nil: nothing worth a line
 	next   string // page to go on from; its button says key+".next"
+	app    *app   // where to start again, in place of next; nil: not known
 }
 
 func (e *pageError) Error() string {
@@ -64,26 +66,41 @@ func (p *Pages) Error(w http.ResponseWriter, r *http.Request, err error) {
 	case e.err != nil:
 		p.Log.InfoContext(r.Context(), "page refused", "path", r.URL.Path, "status", e.status, "err", err)
 	}
-	content := errorContent{Heading: p.text(e.key), Text: p.text(e.key + ".text"), Advice: p.text(e.key + ".do"), Next: e.next}
-	if e.next != "" {
-		content.NextText = p.text(e.key + ".next")
+	r = p.listen(r)
+	if e.status >= http.StatusInternalServerError {
+		learn(r.Context(), func(a *audience) { a.isolated = true })
+	}
+	l := p.locale(r.Context())
+	content := errorContent{Heading: l.text(e.key), Text: l.text(e.key + ".text"), Advice: l.text(e.key + ".do")}
+	if e.app != nil {
+		content.ClientName, content.ClientURI = e.app.Name, e.app.SiteURL
+	}
+	if e.next != "" && content.ClientURI == "" {
+		content.Next, content.NextText = e.next, l.text(e.key+".next")
 	}
 	p.errorPage(w, r, e.status, content)
 }
 
 // OAuthError writes the page for a request of an app that cannot be answered by a redirect to it.
 func (p *Pages) OAuthError(w http.ResponseWriter, r *http.Request, e oauth.ErrorPage) {
-	content := errorContent{
-		Heading: p.text("error.app"), Text: p.text("error.app.text"), Advice: p.text("error.app.do"),
-		ClientName: e.ClientName, ClientURI: webURL(e.ClientURI),
+	if e.Key == "error.oauth.interaction_over" {
+		p.Error(w, r, expired(&oauth.InteractionOver{Client: oauth.Client{Name: e.ClientName, ClientURI: e.ClientURI}}))
+		return
 	}
-	if _, known := p.texts[e.Key]; known {
-		content.Text = p.text(e.Key)
-	}
+	r = p.listen(r)
+	learn(r.Context(), func(a *audience) { a.app = uiLocales(strings.Fields(r.URL.Query().Get("ui_locales"))) })
 	switch e.Status {
 	case http.StatusServiceUnavailable, http.StatusInternalServerError:
 		p.Error(w, r, &pageError{status: e.Status, key: explainStatus(e.Status)})
 		return
+	}
+	l := p.locale(r.Context())
+	content := errorContent{
+		Heading: l.text("error.app"), Text: l.text("error.app.text"), Advice: l.text("error.app.do"),
+		ClientName: e.ClientName, ClientURI: webURL(e.ClientURI),
+	}
+	if _, known := l.texts[e.Key]; known {
+		content.Text = l.text(e.Key)
 	}
 	p.errorPage(w, r, e.Status, content)
 }

@@ -72,5 +72,5 @@ func (p *Pages) sendReset(ctx context.Context, u identity.User, interaction stri
 	if err != nil {
 		return err
 	}
-	return p.mailReset(ctx, u.Email, p.Site.URL(withInteraction("/reset?t="+url.QueryEscape(token), interaction)))
+	return p.mailReset(ctx, u, p.Site.URL(withInteraction("/reset?t="+url.QueryEscape(token), interaction)))
 }

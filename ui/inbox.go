@@ -1,6 +1,7 @@
 package ui
 
 import (
+	"context"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -47,13 +48,13 @@ type inboxRow struct {
 func (p *Pages) inboxPage(w http.ResponseWriter, r *http.Request) error {
 	var page inboxPage
 	for _, m := range p.Inbox.Messages() {
-		page.Mails = append(page.Mails, p.inboxRow(m))
+		page.Mails = append(page.Mails, p.inboxRow(r.Context(), m))
 	}
 	return p.render(w, r, view{Name: "inbox", Content: page, Wide: true})
 }
 
-func (p *Pages) inboxRow(m mail.Received) inboxRow {
-	return inboxRow{m.Number, m.To, m.Subject, p.when(m.At, "")}
+func (p *Pages) inboxRow(ctx context.Context, m mail.Received) inboxRow {
+	return inboxRow{m.Number, m.To, m.Subject, p.locale(ctx).when(m.At, p.Now(), "")}
 }
 
 type inboxMailPage struct {
@@ -73,7 +74,7 @@ func (p *Pages) inboxMailPage(w http.ResponseWriter, r *http.Request) error {
 	if !ok {
 		return errUnknownPage
 	}
-	return p.render(w, r, view{Name: "inbox_mail", Title: m.Subject, Content: inboxMailPage{p.inboxRow(m), spans(m.Text)}, Wide: true})
+	return p.render(w, r, view{Name: "inbox_mail", Title: m.Subject, Content: inboxMailPage{p.inboxRow(r.Context(), m), spans(m.Text)}, Wide: true})
 }
 
 var linkPattern = regexp.MustCompile(`https?://[^\s<>"]+`)

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -211,13 +212,23 @@ func TestInteractionOver(t *testing.T) {
 	p := b.get(authorize(c, nil)).want(http.StatusOK, "login-submit")
 	w.clock.forward(2 * time.Hour)
 	p = b.press(p, "login-submit", map[string]string{"email": alice, "password": password})
-	p.want(http.StatusBadRequest, "error-page").says("This sign-in has expired", "start again")
+	p.want(http.StatusBadRequest, "error-page").says("This sign-in has expired", "Start again at Demo app")
+	if got := p.links(); !slices.Contains(got, c.ClientURI) {
+		t.Errorf("the page leads to %q, not to the app's website %s", got, c.ClientURI)
+	}
 	if b.cookie("gatehouse-session") != "" {
 		t.Error("signed in for an interaction that is over")
 	}
 	for _, path := range []string{"/login", "/login/code", "/login/recovery", "/register", "/verify", "/forgot", "/select", "/consent", "/password/new"} {
-		b.get(path+"?i=no-such-interaction").want(http.StatusBadRequest, "error-page").says("This sign-in has expired")
+		b.get(path+"?i=no-such-interaction").want(http.StatusBadRequest, "error-page").says("This sign-in has expired", "Go to your account")
 	}
+
+	// The same at the door back to the app, once it has got its answer.
+	p = b.get(authorize(c, nil)).want(http.StatusOK, "login-submit")
+	over := "/authorize/resume?" + p.url.RawQuery
+	p = b.press(p, "login-submit", map[string]string{"email": alice, "password": password})
+	b.press(p, "consent-allow", nil).atApp()
+	b.get(over).want(http.StatusBadRequest, "error-page").says("This sign-in has expired", "Start again at Demo app")
 }
 
 func TestSignOut(t *testing.T) {

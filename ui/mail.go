@@ -25,29 +25,30 @@ type letter struct {
 }
 
 // mailVerify asks the holder of an address to confirm it.
-func (p *Pages) mailVerify(ctx context.Context, to, link string) error {
-	return p.post(ctx, to, letter{name: "verify", link: link})
+func (p *Pages) mailVerify(ctx context.Context, u identity.User, link string) error {
+	return p.post(ctx, u.Email, p.localeFor(ctx, u), letter{name: "verify", link: link})
 }
 
 // mailReset brings the link for a forgotten password.
-func (p *Pages) mailReset(ctx context.Context, to, link string) error {
-	return p.post(ctx, to, letter{name: "reset", link: link})
+func (p *Pages) mailReset(ctx context.Context, u identity.User, link string) error {
+	return p.post(ctx, u.Email, p.localeFor(ctx, u), letter{name: "reset", link: link})
 }
 
 // mailAccountExists answers whoever wants to use an address that has an account: only its holder learns that.
-func (p *Pages) mailAccountExists(ctx context.Context, to string) error {
-	return p.post(ctx, to, letter{name: "account_exists", link: p.Site.URL("/login")})
+func (p *Pages) mailAccountExists(ctx context.Context, u identity.User) error {
+	return p.post(ctx, u.Email, p.localeFor(ctx, u), letter{name: "account_exists", link: p.Site.URL("/login")})
 }
 
-// mailNewAddress asks the holder of a new address to confirm that it takes the place of the old one.
-func (p *Pages) mailNewAddress(ctx context.Context, to, link string) error {
-	return p.post(ctx, to, letter{name: "new_address", link: link})
+// mailNewAddress asks the holder of a new address to confirm that it takes the place of u's old one.
+func (p *Pages) mailNewAddress(ctx context.Context, u identity.User, to, link string) error {
+	return p.post(ctx, to, p.localeFor(ctx, u), letter{name: "new_address", link: link})
 }
 
 // mailAddressChanged tells the old address, so that a thief cannot move an account away unseen.
 func (p *Pages) mailAddressChanged(ctx context.Context, old string, u identity.User, dev identity.Device) error {
 	// No link to a new password: it would go to the new address.
-	return p.post(ctx, old, letter{name: "address_changed", act: []string{p.act(u, dev)}})
+	l := p.localeFor(ctx, u)
+	return p.post(ctx, old, l, letter{name: "address_changed", act: []string{p.act(l, u, dev)}})
 }
 
 // mailPasswordChanged tells a person that there is a new password.
@@ -72,29 +73,30 @@ func (p *Pages) mailNewCodes(ctx context.Context, u identity.User, dev identity.
 
 // notice tells of a change to an account, so that its owner can judge whose it was.
 func (p *Pages) notice(ctx context.Context, name string, u identity.User, dev identity.Device) error {
-	return p.post(ctx, u.Email, letter{name: name, act: []string{p.act(u, dev), p.text("mail.not_you")}, link: p.Site.URL("/forgot")})
+	l := p.localeFor(ctx, u)
+	return p.post(ctx, u.Email, l, letter{name: name, act: []string{p.act(l, u, dev), l.text("mail.not_you")}, link: p.Site.URL("/forgot")})
 }
 
 // act says when a change was made, with what and from where.
-func (p *Pages) act(u identity.User, dev identity.Device) string {
-	place := p.text("mail.place.unknown")
+func (p *Pages) act(l *locale, u identity.User, dev identity.Device) string {
+	place := l.text("mail.place.unknown")
 	if dev.Address.IsValid() {
 		place = dev.Address.String()
 	}
-	return p.text("mail.act", p.moment(p.Now(), u.Profile.Zoneinfo), p.deviceWords(dev.UserAgent), place)
+	return l.text("mail.act", l.moment(p.Now(), u.Profile.Zoneinfo), l.device(dev.UserAgent), place)
 }
 
 // post puts the words together and hands the letter over. Mail is a Queue in production, so that this takes no time.
-func (p *Pages) post(ctx context.Context, to string, l letter) error {
+func (p *Pages) post(ctx context.Context, to string, in *locale, l letter) error {
 	content := struct {
 		Greeting          string
 		Paragraphs, After []string
 		Link, Brand, Home string
 	}{
-		Greeting: p.text("mail.greeting"), Link: l.link, Brand: p.Name, Home: p.Site.URL("/account"),
-		Paragraphs: []string{p.text("mail." + l.name + ".text")},
+		Greeting: in.text("mail.greeting"), Link: l.link, Brand: p.Name, Home: p.Site.URL("/account"),
+		Paragraphs: []string{in.text("mail." + l.name + ".text")},
 	}
-	if after, ok := p.texts["mail."+l.name+".after"]; ok {
+	if after, ok := in.texts["mail."+l.name+".after"]; ok {
 		content.After = append(content.After, after)
 	}
 	content.Paragraphs = append(content.Paragraphs, l.act...)
@@ -102,7 +104,7 @@ func (p *Pages) post(ctx context.Context, to string, l letter) error {
 	if err := p.letter.Execute(&text, content); err != nil {
 		return err
 	}
-	return p.Mail.Send(ctx, mail.Message{To: to, Subject: p.text("mail."+l.name+".subject", p.Name), Text: text.String()})
+	return p.Mail.Send(ctx, mail.Message{To: to, Subject: in.text("mail."+l.name+".subject", p.Name), Text: text.String()})
 }
 
 // deviceOf says where a request comes from.

@@ -17,10 +17,10 @@ func TestMails(t *testing.T) {
 	dev := identity.Device{UserAgent: "Win money at evil.example Chrome/1 Windows", Address: netip.MustParseAddr("192.0.2.7")}
 	link := w.site.URL("/verify/link?t=abc")
 	for name, send := range map[string]func(ctx context.Context) error{
-		"verify":         func(ctx context.Context) error { return p.mailVerify(ctx, alice, link) },
-		"reset":          func(ctx context.Context) error { return p.mailReset(ctx, alice, link) },
-		"new_address":    func(ctx context.Context) error { return p.mailNewAddress(ctx, alice, link) },
-		"account_exists": func(ctx context.Context) error { return p.mailAccountExists(ctx, alice) },
+		"verify":         func(ctx context.Context) error { return p.mailVerify(ctx, u, link) },
+		"reset":          func(ctx context.Context) error { return p.mailReset(ctx, u, link) },
+		"new_address":    func(ctx context.Context) error { return p.mailNewAddress(ctx, u, alice, link) },
+		"account_exists": func(ctx context.Context) error { return p.mailAccountExists(ctx, u) },
 		"address":        func(ctx context.Context) error { return p.mailAddressChanged(ctx, alice, u, dev) },
 		"password":       func(ctx context.Context) error { return p.mailPasswordChanged(ctx, u, dev) },
 		"two_step_on":    func(ctx context.Context) error { return p.mailTwoStepOn(ctx, u, dev) },

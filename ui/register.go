@@ -74,7 +74,7 @@ func (p *Pages) register(w http.ResponseWriter, r *http.Request) error {
 			if err != nil {
 				return err
 			}
-			return p.mailAccountExists(ctx, u.Email)
+			return p.mailAccountExists(ctx, u)
 		})
 	case err == nil:
 		err = p.mailOnce(ctx, f.Email, func(ctx context.Context) error { return p.sendVerification(ctx, u, v.ID) })
@@ -105,5 +105,5 @@ func (p *Pages) sendVerification(ctx context.Context, u identity.User, interacti
 	if err != nil {
 		return err
 	}
-	return p.mailVerify(ctx, u.Email, p.Site.URL(withInteraction("/verify/link?t="+url.QueryEscape(token), interaction)))
+	return p.mailVerify(ctx, u, p.Site.URL(withInteraction("/verify/link?t="+url.QueryEscape(token), interaction)))
 }

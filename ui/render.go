@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"embed"
 	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"html/template"
 	"io/fs"
@@ -18,9 +17,6 @@ import (
 
 	"github.com/gatehouse-id/gatehouse/identity"
 )
-
-// language is the only one there is so far; each is a folder of locale/.
-const language = "en"
 
 var (
 	//go:embed templates/*.html
@@ -44,12 +40,17 @@ type view struct {
 	FormOrigin string // where a form's answer may lead besides this site: Chromium applies form-action to redirects
 	ImageURL   string // a client's logo
 
-	Lang, Brand string // filled by render
+	Lang, Dir, Brand string // filled by render
 }
 
 // render writes a page. It is complete before its first byte goes out, so that a failing template gives an error page.
 func (p *Pages) render(w http.ResponseWriter, r *http.Request, v view) error {
-	t, ok := p.pages[v.Name]
+	l := p.locale(r.Context())
+	pages, err := l.pages()
+	if err != nil {
+		return err
+	}
+	t, ok := pages[v.Name]
 	if !ok {
 		return fmt.Errorf("no page %q", v.Name)
 	}
@@ -57,9 +58,9 @@ func (p *Pages) render(w http.ResponseWriter, r *http.Request, v view) error {
 		v.Status = http.StatusOK
 	}
 	if v.Title == "" {
-		v.Title = p.text(v.Name + ".title")
+		v.Title = l.text(v.Name + ".title")
 	}
-	v.Lang, v.Brand = language, p.Config.Name
+	v.Lang, v.Dir, v.Brand = l.Lang, l.Dir, p.Config.Name
 	var b bytes.Buffer
 	b.Grow(8 << 10)
 	if err := t.ExecuteTemplate(&b, "base", v); err != nil {
@@ -68,6 +69,8 @@ func (p *Pages) render(w http.ResponseWriter, r *http.Request, v view) error {
 	h := w.Header()
 	h.Set("Content-Type", "text/html; charset=utf-8")
 	h.Set("Content-Length", strconv.Itoa(b.Len()))
+	h.Set("Content-Language", v.Lang)
+	h.Add("Vary", "Accept-Language, Cookie")
 	h.Set("Cache-Control", "no-store") // the back button after signing out shows nothing
 	h.Set("Content-Security-Policy", policy(v))
 	w.WriteHeader(v.Status)
@@ -105,22 +108,11 @@ func cspSource(origin string) string {
 	return origin
 }
 
-// text gives the words for a key; args fill its %s and %d.
-func (p *Pages) text(key string, args ...any) string {
-	s, ok := p.texts[key]
-	if !ok {
-		return "[" + key + "]" // a test finds every key before a person does
-	}
-	if len(args) == 0 {
-		return s
-	}
-	return fmt.Sprintf(s, args...)
-}
-
-// functions are what templates may call.
-func (p *Pages) functions() template.FuncMap {
+// functions are what templates may call; l gives their words.
+func (p *Pages) functions(l *locale) template.FuncMap {
 	return template.FuncMap{
-		"t": p.text,
+		// t "login.title": the words for a key, filled with what follows.
+		"t": l.text,
 		// path "/forgot": the path of a page on this site. path "/login" .ID adds ?i=… if there is an interaction.
 		"path": func(page string, interaction ...string) string {
 			return p.Site.Path(withInteraction(page, interaction...))
@@ -194,34 +186,6 @@ func parseTemplates(files fs.FS, functions template.FuncMap) (templates, error) 
 		}
 	}
 	return pages, nil
-}
-
-type texts map[string]string
-
-// loadTexts reads every file of a language; a key stands in one of them.
-func loadTexts(files fs.FS, dir string) (texts, error) {
-	names, err := fs.Glob(files, dir+"/*.json")
-	if err != nil {
-		return nil, err
-	}
-	all := texts{}
-	for _, name := range names {
-		raw, err := fs.ReadFile(files, name)
-		if err != nil {
-			return nil, err
-		}
-		var some texts
-		if err := json.Unmarshal(raw, &some); err != nil {
-			return nil, fmt.Errorf("%s: %w", name, err)
-		}
-		for key, s := range some {
-			if _, twice := all[key]; twice {
-				return nil, fmt.Errorf("%s: %s stands in another file too", name, key)
-			}
-			all[key] = s
-		}
-	}
-	return all, nil
 }
 
 // assets are served under names that carry a hash of the content, so that browsers may keep them for good.

@@ -2,7 +2,7 @@
 // nothing: they read a form, ask identity or oauth to act, and show what came of it.
 //
 // A page is a file templates/NAME.html that defines "content", a typed struct of what it shows, texts "NAME.…" in
-// locale/en/*.json, and a handler that ends in
+// locale/*/*.json, and a handler that ends in
 //
 //	return p.render(w, r, view{Name: "NAME", Content: NAMEPage{…}})
 //
@@ -17,6 +17,8 @@ import (
 	"sync"
 	texttemplate "text/template"
 	"time"
+
+	"golang.org/x/text/language"
 
 	"github.com/gatehouse-id/gatehouse/identity"
 	"github.com/gatehouse-id/gatehouse/internal/audit"
@@ -47,11 +49,11 @@ type Config struct {
 // Pages answers every request for a page.
 type Pages struct {
 	Config
-	pages  templates
-	letter *texttemplate.Template
-	texts  texts
-	assets assets
-	cross  *http.CrossOriginProtection
+	locales []*locale // in the order of languages
+	matcher language.Matcher
+	letter  *texttemplate.Template
+	assets  assets
+	cross   *http.CrossOriginProtection
 
 	// What need not, or must not, delay an answer.
 	behind     sync.WaitGroup
@@ -78,13 +80,11 @@ func New(c Config) (*Pages, error) {
 		return nil, err
 	}
 	var err error
-	if p.texts, err = loadTexts(localeFiles, "locale/"+language); err != nil {
-		return nil, err
-	}
 	if p.assets, err = loadAssets(assetFiles); err != nil {
 		return nil, err
 	}
-	if p.pages, err = parseTemplates(templateFiles, p.functions()); err != nil {
+	p.matcher = language.NewMatcher(languages)
+	if err = p.loadLocales(); err != nil {
 		return nil, err
 	}
 	if p.letter, err = texttemplate.ParseFS(mailFiles, "templates/mail/letter.txt"); err != nil {
@@ -101,7 +101,7 @@ func (p *Pages) Routes() []web.Route {
 		{Pattern: "/", Handler: p.unknown},
 	}, append(p.loginRoutes(), p.accountRoutes()...)...)
 	for i := range routes {
-		routes[i].Handler = p.sameOrigin(routes[i].Handler)
+		routes[i].Handler = p.heard(p.sameOrigin(routes[i].Handler))
 	}
 	return routes
 }
@@ -173,9 +173,13 @@ func (p *Pages) session(r *http.Request) (s identity.Session, ok bool, err error
 		return s, false, nil
 	}
 	s, err = p.People.Session(r.Context(), token)
+	if err != nil {
+		learn(r.Context(), func(a *audience) { a.token = "" })
+	}
 	if errors.Is(err, identity.ErrNotFound) {
 		return s, false, nil
 	}
+	learn(r.Context(), func(a *audience) { a.userID = s.UserID })
 	return s, err == nil, err
 }
 

@@ -39,9 +39,10 @@ func (p *Pages) verifyPage(w http.ResponseWriter, r *http.Request) error {
 		return p.redirect(w, r, withInteraction("/login", v.ID))
 	}
 	content.Email = u.Email
-	title := p.text("verify.title")
+	l := p.locale(r.Context())
+	title := l.text("verify.title")
 	if v.SignedIn {
-		title = p.text("verify.confirm")
+		title = l.text("verify.confirm")
 	}
 	return p.show(w, r, v, view{Name: "verify", Title: title, Content: content})
 }

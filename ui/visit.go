@@ -28,7 +28,7 @@ type visit struct {
 	SignedIn    bool
 }
 
-// visit reads what a request brings. An interaction that is over is errExpired.
+// visit reads what a request brings. An interaction that is over is an error with its page.
 func (p *Pages) visit(r *http.Request) (visit, error) {
 	q, err := readQuery(r)
 	if err != nil {
@@ -39,10 +39,11 @@ func (p *Pages) visit(r *http.Request) (visit, error) {
 		return v, err
 	}
 	v.Interaction, err = p.OAuth.Interaction(r.Context(), v.ID, v.Session.UserID)
-	if errors.Is(err, db.ErrNotFound) {
-		return visit{}, errExpired
+	if err != nil {
+		return visit{}, expired(err)
 	}
-	return v, err
+	learn(r.Context(), func(a *audience) { a.app = uiLocales(v.Interaction.UILocales) })
+	return v, nil
 }
 
 // show renders a page of a visit. Every form of it may end, through redirects, at the app, so the policy lets it.
@@ -67,7 +68,10 @@ func (v visit) app() *app {
 	if v.ID == "" {
 		return nil
 	}
-	c := v.Interaction.Client
+	return describe(v.Interaction.Client)
+}
+
+func describe(c oauth.Client) *app {
 	a := &app{Name: c.Name, Owner: c.Owner, Logo: webURL(c.LogoURI), SiteURL: webURL(c.ClientURI), Policy: webURL(c.PolicyURI), Terms: webURL(c.TOSURI)}
 	if a.Name == "" {
 		a.Name = c.ID
@@ -123,8 +127,16 @@ func (p *Pages) leave(w http.ResponseWriter, r *http.Request, s identity.Session
 	return nil
 }
 
-// expired turns "no such interaction" into its page.
+// expired turns "no such interaction" into its page, which leads back to the app if that is known.
 func expired(err error) error {
+	var over *oauth.InteractionOver
+	if errors.As(err, &over) {
+		page := *errExpired
+		if a := describe(over.Client); a.Name != "" {
+			page.app = a
+		}
+		return &page
+	}
 	if errors.Is(err, db.ErrNotFound) {
 		return errExpired
 	}
@@ -147,9 +159,11 @@ func (p *Pages) resumable(r *http.Request, id string) string {
 	if id == "" || p.Site.LoginTicket(r, id) == "" {
 		return ""
 	}
-	if _, err := p.OAuth.Interaction(r.Context(), id, ""); err != nil {
+	in, err := p.OAuth.Interaction(r.Context(), id, "")
+	if err != nil {
 		return ""
 	}
+	learn(r.Context(), func(a *audience) { a.app = uiLocales(in.UILocales) })
 	return id
 }
 

@@ -1,40 +1,39 @@
 package ui
 
-import "time"
+import (
+	"strconv"
+	"time"
+)
 
 // when says a moment in words, in the person's zone if the profile names one, otherwise in UTC.
-func (p *Pages) when(t time.Time, zoneinfo string) string {
-	now := p.Now()
+func (l *locale) when(t, now time.Time, zoneinfo string) string {
 	if since := now.Sub(t); since >= 0 && since < time.Hour {
-		switch minutes := int(since / time.Minute); minutes {
-		case 0:
-			return p.text("when.now")
-		case 1:
-			return p.text("when.minute")
-		default:
-			return p.text("when.minutes", minutes)
-		}
+		return l.many("when.minutes", int(since/time.Minute))
 	}
 	place := zone(zoneinfo)
 	t, now = t.In(place), now.In(place)
 	clock := t.Format("15:04 MST")
 	switch {
 	case sameDay(t, now):
-		return p.text("when.today", clock)
+		return l.text("when.today", clock)
 	case sameDay(t, now.AddDate(0, 0, -1)):
-		return p.text("when.yesterday", clock)
+		return l.text("when.yesterday", clock)
 	}
-	return p.text("when.date", p.date(t), clock)
+	return l.text("when.date", l.date(t), clock)
 }
 
 // moment is when without words such as "today", which would be wrong by the time a mail is read.
-func (p *Pages) moment(t time.Time, zoneinfo string) string {
+func (l *locale) moment(t time.Time, zoneinfo string) string {
 	t = t.In(zone(zoneinfo))
-	return p.text("when.date", p.date(t), t.Format("15:04 MST"))
+	return l.text("when.date", l.date(t), t.Format("15:04 MST"))
 }
 
-func (p *Pages) date(t time.Time) string {
-	return p.text("when.day", t.Day(), p.text("when.month."+t.Format("01")), t.Year())
+func (l *locale) date(t time.Time) string {
+	day := strconv.Itoa(t.Day())
+	if l.Lang == "fr" && t.Day() == 1 {
+		day = "1er" // the one day that French counts with an ordinal
+	}
+	return l.text("when.day", day, l.text("when.month."+t.Format("01")), t.Year())
 }
 
 func sameDay(a, b time.Time) bool {

@@ -9,7 +9,6 @@ func TestWhen(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	now := time.Date(2026, 3, 10, 23, 30, 0, 0, time.UTC)
-	w.pages.Now = func() time.Time { return now }
 	for _, tt := range []struct {
 		name string
 		at   time.Time
@@ -29,7 +28,7 @@ func TestWhen(t *testing.T) {
 		{"the server's own zone", now.Add(-2 * time.Hour), "Local", "today at 21:30 UTC"},
 		{"path in a zone", now.Add(-2 * time.Hour), "../../etc/passwd", "today at 21:30 UTC"},
 	} {
-		if got := w.pages.when(tt.at, tt.zone); got != tt.want {
+		if got := w.pages.locales[0].when(tt.at, now, tt.zone); got != tt.want {
 			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
 		}
 	}
@@ -50,7 +49,7 @@ func TestDevice(t *testing.T) {
 		"":                   "Unknown browser",
 		"<script>":           "Unknown browser",
 	} {
-		if got := w.pages.deviceWords(agent); got != want {
+		if got := w.pages.locales[0].device(agent); got != want {
 			t.Errorf("%q is %q, want %q", agent, got, want)
 		}
 	}
