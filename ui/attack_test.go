@@ -186,6 +186,26 @@ func TestCrossOriginPostRefused(t *testing.T) {
 	b.get("/account").want(http.StatusOK)
 }
 
+// Browsers older than Sec-Fetch-Site are told apart by their Origin alone. They must send one with our own forms, so pages
+// may not ask them for no referrer at all: that would make it "null".
+func TestCrossOriginPostFromAnOldBrowser(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.person(t, alice)
+	for origin, want := range map[string]int{
+		w.site.Origin(): http.StatusSeeOther, "null": http.StatusForbidden, "https://evil.example": http.StatusForbidden,
+	} {
+		b := w.browser(t)
+		if got := b.get("/login").header.Get("Referrer-Policy"); got != "same-origin" {
+			t.Fatalf("Referrer-Policy %q, want same-origin: no other site learns an address of ours, and our own forms carry their Origin", got)
+		}
+		form := url.Values{"email": {alice}, "password": {password}}
+		if p := b.roundTrip(http.MethodPost, "/login", form, http.Header{"Origin": {origin}}); p.status != want {
+			t.Errorf("a form with Origin %q and no Sec-Fetch-Site got %d, want %d", origin, p.status, want)
+		}
+	}
+}
+
 func TestSessionFixationAtLogin(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

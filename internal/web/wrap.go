@@ -27,8 +27,10 @@ type Options struct {
 
 // Values that every answer shares. A handler replaces a header's slice and never writes into it.
 var (
-	noSniff    = []string{"nosniff"}
-	noReferrer = []string{"no-referrer"} // links in mails and /authorize URLs carry secrets
+	noSniff = []string{"nosniff"}
+	// Links in mails and /authorize URLs carry secrets, so no other site gets to see a referrer. Our own must: under
+	// "no-referrer" browsers send "Origin: null" with our own forms too, like a stranger's sandboxed frame does.
+	sameOrigin = []string{"same-origin"}
 	hsts       = []string{"max-age=63072000"}
 )
 
@@ -61,7 +63,7 @@ func Wrap(h http.Handler, o Options) http.Handler {
 		header := w.Header()
 		header["X-Request-Id"] = []string{e.id}
 		header["X-Content-Type-Options"] = noSniff
-		header["Referrer-Policy"] = noReferrer
+		header["Referrer-Policy"] = sameOrigin
 		if o.Secure {
 			header["Strict-Transport-Security"] = hsts
 		}

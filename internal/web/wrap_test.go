@@ -68,7 +68,7 @@ func TestWrap(t *testing.T) {
 	for name, want := range map[string]string{
 		"X-Request-Id":              id,
 		"X-Content-Type-Options":    "nosniff",
-		"Referrer-Policy":           "no-referrer",
+		"Referrer-Policy":           "same-origin",
 		"Strict-Transport-Security": "max-age=63072000",
 	} {
 		if got := w.Header().Get(name); got != want {
