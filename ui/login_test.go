@@ -222,13 +222,6 @@ func TestInteractionOver(t *testing.T) {
 	for _, path := range []string{"/login", "/login/code", "/login/recovery", "/register", "/verify", "/forgot", "/select", "/consent", "/password/new"} {
 		b.get(path+"?i=no-such-interaction").want(http.StatusBadRequest, "error-page").says("This sign-in has expired", "Go to your account")
 	}
-
-	// The same at the door back to the app, once it has got its answer.
-	p = b.get(authorize(c, nil)).want(http.StatusOK, "login-submit")
-	over := "/authorize/resume?" + p.url.RawQuery
-	p = b.press(p, "login-submit", map[string]string{"email": alice, "password": password})
-	b.press(p, "consent-allow", nil).atApp()
-	b.get(over).want(http.StatusBadRequest, "error-page").says("This sign-in has expired", "Start again at Demo app")
 }
 
 func TestSignOut(t *testing.T) {
@@ -318,4 +311,20 @@ func BenchmarkLoginPage(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+}
+
+// The same at the door back to the app, once it has got its answer.
+func TestInteractionAnswered(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.person(t, alice)
+	c := w.app(t)
+	b := w.browser(t)
+	p := b.get(authorize(c, nil)).want(http.StatusOK, "login-submit")
+	over := "/authorize/resume?" + p.url.RawQuery
+	p = b.press(p, "login-submit", map[string]string{"email": alice, "password": password})
+	if got := b.press(p, "consent-allow", nil).atApp(); got.Get("code") == "" {
+		t.Fatalf("the app got %v", got)
+	}
+	b.get(over).want(http.StatusBadRequest, "error-page").says("This sign-in has expired", "Start again at Demo app")
 }
