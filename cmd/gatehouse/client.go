@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -71,6 +72,29 @@ func (f *clientFields) apply(c *oauth.Client) {
 	}
 }
 
+// flagOf names the flag that sets what an error of oauth.Client.Validate begins with.
+var flagOf = map[string]string{
+	"client_id": "id", "client_name": "name", "owner": "owner", "redirect_uri": "redirect-uri", "redirect_uris": "redirect-uri",
+	"grant_types": "grant-type", "response_types": "grant-type", "scope": "scope", "audiences": "audience",
+	"token_endpoint_auth_method": "auth-method", "id_token_signed_response_alg": "id-token-alg", "require_pkce": "require-pkce",
+	"client_uri": "client-uri", "logo_uri": "logo-uri", "policy_uri": "policy-uri", "tos_uri": "tos-uri",
+	"access_token_ttl": "access-token-ttl",
+}
+
+// checkClient is Validate in words of the command line.
+func checkClient(c oauth.Client) error {
+	err := c.Validate()
+	if err == nil {
+		return nil
+	}
+	text := err.Error()
+	end := strings.IndexAny(text, ": ")
+	if end < 0 || flagOf[text[:end]] == "" {
+		return err
+	}
+	return badSetting(flagOf[text[:end]], "%s", strings.TrimLeft(text[end:], ": "))
+}
+
 func set[T any](field, value *T) {
 	if value != nil {
 		*field = *value
@@ -87,6 +111,14 @@ func setList(field *[]string, value []string) {
 type clientSecret struct {
 	oauth.Client
 	Secret string `json:"client_secret,omitempty"`
+}
+
+// noClient gives db.ErrNotFound words.
+func noClient(err error, id string) error {
+	if errors.Is(err, db.ErrNotFound) {
+		return fmt.Errorf("there is no client %q: `gatehouse client list` shows them all", id)
+	}
+	return err
 }
 
 func writeClient(w io.Writer, c oauth.Client, secret string) {
@@ -130,17 +162,29 @@ func (c *clientCreate) Run(t *terminal) error {
 	client := oauth.Client{ID: c.ID, RequirePKCE: true}
 	c.Fields.apply(&client)
 	client = client.WithDefaults()
+	draft := client
+	draft.ID = cmp.Or(draft.ID, "new")
+	if err := checkClient(draft); err != nil {
+		return err
+	}
 	return withClients(t, &c.Storage, func(clients *oauth.Clients) error {
 		client, secret, err := clients.Create(t.ctx, client)
 		if errors.Is(err, db.ErrConflict) {
-			return fmt.Errorf("there is a client %q already", c.ID)
+			return fmt.Errorf("there is a client %q already: choose another --id, or `gatehouse client update`", c.ID)
 		}
 		if err != nil {
 			return err
 		}
-		return t.print(clientSecret{client, secret}, func(w io.Writer) { writeClient(w, client, secret) })
+		return t.print(clientSecret{client, secret}, func(w io.Writer) {
+			writeClient(w, client, secret)
+			if secret != "" {
+				_, _ = fmt.Fprintf(w, "\n%s\n", secretNote)
+			}
+		})
 	})
 }
+
+const secretNote = "Keep the secret now: it is shown this once."
 
 type clientList struct {
 	After   string  `help:"Begin behind this id." placeholder:"ID"`
@@ -163,6 +207,9 @@ func (c *clientList) Run(t *terminal) error {
 			for _, c := range list {
 				_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", c.ID, c.Name, c.AuthMethod, yes(c.FirstParty), yes(c.Disabled), when(c.CreatedAt))
 			}
+			if len(list) == c.Limit {
+				more(w, list[c.Limit-1].ID)
+			}
 		})
 	})
 }
@@ -177,7 +224,7 @@ func (c *clientShow) Run(t *terminal) error {
 	return withClients(t, &c.Storage, func(clients *oauth.Clients) error {
 		client, err := clients.Get(t.ctx, c.ID)
 		if err != nil {
-			return notFound(err, "there is no client %q", c.ID)
+			return noClient(err, c.ID)
 		}
 		return t.print(client, func(w io.Writer) { writeClient(w, client, "") })
 	})
@@ -195,11 +242,14 @@ func (c *clientUpdate) Run(t *terminal) error {
 	return withClients(t, &c.Storage, func(clients *oauth.Clients) error {
 		client, err := clients.Get(t.ctx, c.ID)
 		if err != nil {
-			return notFound(err, "there is no client %q", c.ID)
+			return noClient(err, c.ID)
 		}
 		c.Fields.apply(&client)
 		set(&client.Disabled, c.Disabled)
 		client = client.WithDefaults()
+		if err := checkClient(client); err != nil {
+			return err
+		}
 		if err := clients.Update(t.ctx, client); err != nil {
 			return err
 		}
@@ -220,10 +270,10 @@ func (c *clientRotateSecret) Run(t *terminal) error {
 	return withClients(t, &c.Storage, func(clients *oauth.Clients) error {
 		secret, err := clients.RotateSecret(t.ctx, c.ID)
 		if err != nil {
-			return notFound(err, "there is no client %q", c.ID)
+			return noClient(err, c.ID)
 		}
 		return t.print(map[string]string{"client_id": c.ID, "client_secret": secret}, func(w io.Writer) {
-			_, _ = fmt.Fprintf(w, "client_id\t%s\nclient_secret\t%s\n", c.ID, secret)
+			_, _ = fmt.Fprintf(w, "client_id\t%s\nclient_secret\t%s\n\n%s\n", c.ID, secret, secretNote)
 		})
 	})
 }
@@ -237,7 +287,7 @@ type clientDelete struct {
 func (c *clientDelete) Run(t *terminal) error {
 	return withClients(t, &c.Storage, func(clients *oauth.Clients) error {
 		if err := clients.Delete(t.ctx, c.ID); err != nil {
-			return notFound(err, "there is no client %q", c.ID)
+			return noClient(err, c.ID)
 		}
 		return t.print(map[string]string{"deleted": c.ID}, func(w io.Writer) { _, _ = fmt.Fprintln(w, "deleted", c.ID) })
 	})

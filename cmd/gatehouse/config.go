@@ -80,7 +80,7 @@ type settings struct {
 	MailFrom string `env:"GATEHOUSE_MAIL_FROM" placeholder:"ADDRESS" group:"mail" help:"Sender of mails, such as \"Example <no-reply@example.com>\"."`
 
 	Registration         bool `env:"GATEHOUSE_REGISTRATION" default:"true" negatable:"" group:"people" help:"Let people create accounts themselves. [${default}]"`
-	RequireVerifiedEmail bool `env:"GATEHOUSE_REQUIRE_VERIFIED_EMAIL" default:"true" negatable:"" group:"people" help:"Let people into apps only after they have proven their e-mail address. [${default}]"`
+	RequireVerifiedEmail bool `env:"GATEHOUSE_REQUIRE_VERIFIED_EMAIL" default:"true" negatable:"" group:"people" help:"Let people into apps only after they have proven their email address. [${default}]"`
 	PasswordWorkers      int  `env:"GATEHOUSE_PASSWORD_WORKERS" default:"0" placeholder:"N" group:"people" help:"Passwords checked at the same time; each takes 19 MiB. 0: one for each processor. [${default}]"`
 
 	CodeTTL        time.Duration `name:"code-ttl" env:"GATEHOUSE_CODE_TTL" default:"60s" placeholder:"TIME" group:"life" help:"Authorization code. [${default}]"`
@@ -190,15 +190,15 @@ func (s *settings) checkNumbers() error {
 		{"limit-code-window", s.LimitCodeWindow, time.Second, day},
 	} {
 		if l.value < l.min || l.value > l.max {
-			return badSetting(l.flag, "%s is out of range: choose %s to %s", l.value, l.min, l.max)
+			return badSetting(l.flag, "%s is out of range: choose %s to %s", span(l.value), span(l.min), span(l.max))
 		}
 	}
 	if s.SessionMax < s.SessionIdle {
-		return badSetting("session-max", "%s is shorter than --session-idle %s: make it longer", s.SessionMax, s.SessionIdle)
+		return badSetting("session-max", "%s is shorter than --session-idle %s: make it longer", span(s.SessionMax), span(s.SessionIdle))
 	}
 	// A key that waits longer to be used than it is used would never catch up.
 	if s.KeyRotation < 2*s.JWKSCache {
-		return badSetting("key-rotation", "%s is too short: choose at least twice --jwks-cache (%s)", s.KeyRotation, s.JWKSCache)
+		return badSetting("key-rotation", "%s is too short: choose at least twice --jwks-cache (%s)", span(s.KeyRotation), span(s.JWKSCache))
 	}
 	for _, l := range []struct {
 		flag            string
@@ -486,4 +486,45 @@ func decodeDuration(ctx *kong.DecodeContext, target reflect.Value) error {
 	}
 	target.SetInt(int64(d))
 	return nil
+}
+
+// span writes a duration as a setting is written: 10m, 24h, 90d.
+func span(d time.Duration) string {
+	const day = 24 * time.Hour
+	if d > day && d%day == 0 {
+		return strconv.FormatInt(int64(d/day), 10) + "d"
+	}
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
+}
+
+// unknownVariables finds what was meant as a setting and is none, such as GATEHOUSE_ISSUR.
+func unknownVariables(environ []string) []string {
+	known := map[string]bool{}
+	var read func(t reflect.Type)
+	read = func(t reflect.Type) {
+		for i := range t.NumField() {
+			if f := t.Field(i); f.Type.Kind() == reflect.Struct {
+				read(f.Type)
+			} else if name := f.Tag.Get("env"); name != "" {
+				known[name] = true
+			}
+		}
+	}
+	read(reflect.TypeFor[settings]())
+	read(reflect.TypeFor[demoSettings]())
+	var unknown []string
+	for _, pair := range environ {
+		name, _, _ := strings.Cut(pair, "=")
+		if strings.HasPrefix(name, "GATEHOUSE_") && !strings.HasPrefix(name, "GATEHOUSE_TEST_") && !known[name] {
+			unknown = append(unknown, name)
+		}
+	}
+	return unknown
 }

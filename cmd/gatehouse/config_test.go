@@ -6,8 +6,10 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/gatehouse-id/gatehouse/internal/web"
 )
@@ -152,12 +154,42 @@ func TestMissingSettings(t *testing.T) {
 	}
 }
 
+// migrated makes an empty database in dir and gives its URL.
+func migrated(t *testing.T, dir string) string {
+	t.Helper()
+	address := "sqlite:" + filepath.Join(dir, "test.db")
+	if code, _, stderr := try(t, nil, "migrate", "--database-url", address); code != exitOK {
+		t.Fatal(stderr)
+	}
+	return address
+}
+
+func TestUnknownVariables(t *testing.T) {
+	t.Parallel()
+	got := unknownVariables([]string{"PATH=/bin", "GATEHOUSE_ISSUR=https://x", "GATEHOUSE_ISSUER=https://x", "GATEHOUSE_DEMO_CLIENT_ID=x", "GATEHOUSE_TEST_POSTGRES=x"})
+	if want := []string{"GATEHOUSE_ISSUR"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestSpan(t *testing.T) {
+	t.Parallel()
+	for want, d := range map[string]time.Duration{
+		"30s": 30 * time.Second, "10m": 10 * time.Minute, "1m30s": 90 * time.Second, "24h": 24 * time.Hour,
+		"1h30m": 90 * time.Minute, "90d": 90 * 24 * time.Hour, "25h": 25 * time.Hour, "100h": 100 * time.Hour,
+	} {
+		if got := span(d); got != want {
+			t.Errorf("span(%d) = %q, want %q", d, got, want)
+		}
+	}
+}
+
 // A lost key file must not be papered over by a new key: the database could never be opened again.
 func TestLostMasterKey(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	file := filepath.Join(dir, "master.key")
-	args := []string{"user", "list", "--database-url", "sqlite:" + filepath.Join(dir, "test.db"), "--master-key-file", file}
+	args := []string{"user", "list", "--database-url", migrated(t, dir), "--master-key-file", file}
 	if code, _, stderr := try(t, nil, args...); code != exitOK {
 		t.Fatal(stderr)
 	}
@@ -177,7 +209,7 @@ func TestMasterKeyRotates(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	file := filepath.Join(dir, "master.key")
-	args := []string{"user", "create", "--email", "a@example.test", "--database-url", "sqlite:" + filepath.Join(dir, "test.db"), "--master-key-file", file}
+	args := []string{"user", "create", "--email", "a@example.test", "--database-url", migrated(t, dir), "--master-key-file", file}
 	if code, _, stderr := try(t, nil, args...); code != exitOK {
 		t.Fatal(stderr)
 	}

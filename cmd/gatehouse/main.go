@@ -94,7 +94,11 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdin i
 			return report(stderr, err, exitFailed)
 		}
 	}
-	return report(stderr, named(err, parser.Model.Node, args), exitUsage)
+	err = named(err, parser.Model.Node, args)
+	if parse := (*kong.ParseError)(nil); errors.As(err, &parse) { // about the shape of the command, not about a setting
+		err = fmt.Errorf("%w: see `%s --help`", err, strings.TrimSpace("gatehouse "+parse.Context.Command()))
+	}
+	return report(stderr, err, exitUsage)
 }
 
 // takeVariables makes kong ask getenv instead of the process for each flag's variable.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -18,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pquerna/otp/totp"
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
@@ -39,12 +41,14 @@ func TestStories(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"serve":   storyServe,
-			"stop":    storyStop,
-			"get":     storyGet,
-			"capture": storyCapture,
-			"lines":   storyLines,
-			"mode":    storyMode,
+			"serve":    storyServe,
+			"stop":     storyStop,
+			"get":      storyGet,
+			"capture":  storyCapture,
+			"lines":    storyLines,
+			"mode":     storyMode,
+			"two-step": storyTwoStep,
+			"acts":     storyActs,
 		},
 	})
 }
@@ -145,6 +149,51 @@ func storyMode(ts *testscript.TestScript, _ bool, args []string) {
 			ts.Fatalf("mode of %s is %s, want %s", name, got, args[0])
 		}
 	}
+}
+
+// storyTwoStep is `two-step EMAIL`: the person turns two-step sign-in on.
+func storyTwoStep(ts *testscript.TestScript, _ bool, args []string) {
+	storyData(ts, func(ctx context.Context, d *data) error {
+		people, err := openPeople(ctx, d)
+		if err != nil {
+			return err
+		}
+		u, err := people.UserByEmail(ctx, args[0])
+		if err != nil {
+			return err
+		}
+		e, err := people.BeginTOTP(ctx, u.ID, "Test")
+		if err != nil {
+			return err
+		}
+		code, err := totp.GenerateCode(e.Secret, time.Now())
+		if err != nil {
+			return err
+		}
+		_, err = people.ConfirmTOTP(ctx, u.ID, code)
+		return err
+	})
+}
+
+// storyActs is `acts ACTION ACTOR`: the audit log must hold such a row.
+func storyActs(ts *testscript.TestScript, _ bool, args []string) {
+	storyData(ts, func(ctx context.Context, d *data) error {
+		var n int
+		err := d.db.QueryRow(ctx, `SELECT COUNT(*) FROM audit WHERE action = $1 AND actor = $2`, args[0], args[1]).Scan(&n)
+		if err == nil && n == 0 {
+			err = fmt.Errorf("the audit log has no %s by %s", args[0], args[1])
+		}
+		return err
+	})
+}
+
+// storyData opens the story's database beside whatever else uses it.
+func storyData(ts *testscript.TestScript, f func(ctx context.Context, d *data) error) {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	t := &terminal{ctx: ctx, stdin: strings.NewReader(""), stdout: io.Discard, stderr: io.Discard}
+	s := &storage{DatabaseURL: "sqlite:" + ts.MkAbs("var/gatehouse.db"), MasterKeyFile: ts.MkAbs("var/master.key")}
+	ts.Check(withData(t, s, func(d *data) error { return f(ctx, d) }))
 }
 
 // server is a `serve` inside the test.

@@ -77,7 +77,7 @@ func seedClient(ctx context.Context, clients *oauth.Clients, s *settings, site w
 	switch {
 	case errors.Is(err, db.ErrNotFound):
 		_, secret, err = clients.Create(ctx, oauth.Client{
-			ID: demoClient, Name: "Gatehouse demo", Owner: "You, on this machine", RequirePKCE: true,
+			ID: demoClient, Name: "Gatehouse demo", Owner: "you, on this machine", RequirePKCE: true,
 			RedirectURIs: []string{"http://127.0.0.1:8081/callback"}, // any port will do (RFC 8252 §7.3)
 			ClientURI:    "http://127.0.0.1:8081/",
 		}.WithDefaults())

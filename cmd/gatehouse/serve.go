@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -56,6 +57,11 @@ func (c *serveCommand) Run(t *terminal) error {
 	if err != nil {
 		return err
 	}
+	if s.Demo && !s.Seed {
+		if _, err := os.Stat(s.DemoFile); err != nil {
+			return badSetting("demo-file", "%v: add --seed, which writes it", err)
+		}
+	}
 	log := s.Logging.logger(t.stderr)
 	if os.Getenv("GOGC") == "" { // the runtime's own variable wins
 		debug.SetGCPercent(collectAt)
@@ -84,6 +90,9 @@ func (c *serveCommand) Run(t *terminal) error {
 		return err
 	}
 	defer data.close()
+	if names := unknownVariables(os.Environ()); len(names) > 0 {
+		log.Warn("variables that are no settings (see gatehouse serve --help)", "names", strings.Join(names, " "))
+	}
 	if data.db.Engine() == db.Postgres && s.Storage.RedisURL == "" {
 		log.Warn("no GATEHOUSE_REDIS_URL: only one replica may run on this database")
 	}
@@ -254,6 +263,18 @@ func openData(ctx context.Context, s *storage, log *slog.Logger) (*data, error) 
 	if out.seal, err = s.sealer(ctx, d); err != nil {
 		_ = d.Close()
 		return nil, err
+	}
+	// Now rather than in the middle of a request.
+	if _, err = out.seal.Secret(ctx, d, "refresh-token"); err != nil {
+		_ = d.Close()
+		if !errors.Is(err, seal.ErrOpen) {
+			return nil, err
+		}
+		flag := "master-key"
+		if s.MasterKey == "" {
+			flag = "master-key-file"
+		}
+		return nil, badSetting(flag, "is not the master key that this database was sealed with: restore that one")
 	}
 	if s.RedisURL == "" {
 		out.cache = cache.NewMemory(nil)
@@ -452,7 +473,7 @@ func (s startReport) write(w io.Writer) {
 		line("")
 	case s.Seeded:
 		line("  Sign in with the passwords printed at the first start. Lost one?")
-		line("  gatehouse user reset-password %s", demoPerson)
+		line("  %s user reset-password %s", os.Args[0], demoPerson)
 		line("")
 	}
 }

@@ -6,11 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
 	"strings"
 	"time"
 
 	"github.com/gatehouse-id/gatehouse/identity"
-	"github.com/gatehouse-id/gatehouse/internal/db"
+	"github.com/gatehouse-id/gatehouse/internal/audit"
 	"github.com/gatehouse-id/gatehouse/oauth"
 )
 
@@ -20,6 +22,7 @@ type userCommands struct {
 	Disable       userDisable       `cmd:"" help:"Close an account: its sessions and tokens end at once."`
 	Enable        userEnable        `cmd:"" help:"Open a disabled account again."`
 	ResetPassword userResetPassword `cmd:"" help:"Give an account a new one-time password, which is printed; its sessions end."`
+	TwoStepOff    userTwoStepOff    `cmd:"" help:"Turn an account's two-step sign-in off, for somebody who lost phone and recovery codes."`
 }
 
 // openPeople is the part of serve's wiring that looks after people.
@@ -40,6 +43,12 @@ func openPeople(ctx context.Context, d *data) (*identity.Directory, error) {
 func withData(t *terminal, s *storage, f func(d *data) error) error {
 	if err := s.check(); err != nil {
 		return err
+	}
+	// Run in another directory than the server, or without its settings, a command would quietly make a database of its own.
+	if path := s.sqlitePath(); path != "" {
+		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+			return badSetting("database-url", "there is no database at %s: run this where the server runs, with its settings; or begin with `gatehouse migrate`", path)
+		}
 	}
 	d, err := openData(t.ctx, s, logging{LogLevel: "warn"}.logger(t.stderr))
 	if err != nil {
@@ -80,7 +89,7 @@ func recordOf(u identity.User) userRecord {
 	}
 }
 
-// findUser takes an e-mail address or an id.
+// findUser takes an email address or an id.
 func findUser(ctx context.Context, people *identity.Directory, who string) (u identity.User, err error) {
 	if strings.Contains(who, "@") {
 		u, err = people.UserByEmail(ctx, who)
@@ -88,13 +97,13 @@ func findUser(ctx context.Context, people *identity.Directory, who string) (u id
 		u, err = people.User(ctx, who)
 	}
 	if errors.Is(err, identity.ErrNotFound) {
-		err = fmt.Errorf("there is no account %q", who)
+		err = fmt.Errorf("there is no account %q: `gatehouse user list` shows them all", who)
 	}
 	return u, err
 }
 
 type userCreate struct {
-	Email    string `required:"" placeholder:"ADDRESS" help:"E-mail address."`
+	Email    string `required:"" placeholder:"ADDRESS" help:"Email address."`
 	Password string `placeholder:"PASSWORD" help:"A lasting password instead of a one-time one; - reads it from standard input, so that it does not show in process lists."`
 	Name     string `placeholder:"NAME" help:"Full name."`
 	Admin    bool   `help:"Make an administrator."`
@@ -129,9 +138,9 @@ func (c *userCreate) Run(t *terminal) error {
 		var fields identity.FieldErrors
 		switch {
 		case errors.Is(err, identity.ErrEmailTaken):
-			return fmt.Errorf("there is an account %q already", c.Email)
+			return fmt.Errorf("there is an account %q already: `gatehouse user reset-password %s` gives it a new password", c.Email, c.Email)
 		case errors.As(err, &fields) && fields["email"] != "":
-			return badSetting("email", "%q is not an e-mail address: give one such as ada@example.com", c.Email)
+			return badSetting("email", "%q is not an email address: give one such as ada@example.com", c.Email)
 		case errors.As(err, &fields) && fields["password"] != "":
 			return badSetting("password", "is too short, too long or too well known: use %d to %d characters", identity.MinPassword, identity.MaxPassword)
 		case errors.As(err, &fields):
@@ -146,11 +155,13 @@ func (c *userCreate) Run(t *terminal) error {
 		return t.print(record, func(w io.Writer) {
 			_, _ = fmt.Fprintf(w, "created\t%s\nid\t%s\nrole\t%s\n", u.Email, u.ID, u.Role)
 			if record.Password != "" {
-				_, _ = fmt.Fprintf(w, "one-time password\t%s\n", record.Password)
+				_, _ = fmt.Fprintf(w, "one-time password\t%s\n\n%s\n", record.Password, oneTimeNote)
 			}
 		})
 	})
 }
+
+const oneTimeNote = "It is shown this once, and changed at the next sign-in."
 
 type userList struct {
 	After string `help:"Begin behind this id." placeholder:"ID"`
@@ -174,9 +185,12 @@ func (c *userList) Run(t *terminal) error {
 			records = append(records, recordOf(u))
 		}
 		return t.print(records, func(w io.Writer) {
-			_, _ = fmt.Fprintln(w, "ID\tE-MAIL\tROLE\tSTATUS\tVERIFIED\tTWO-STEP\tCREATED")
+			_, _ = fmt.Fprintln(w, "ID\tEMAIL\tROLE\tSTATUS\tVERIFIED\tTWO-STEP\tCREATED")
 			for _, r := range records {
 				_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.ID, r.Email, r.Role, r.Status, yes(r.EmailVerified), yes(r.TwoStep), when(r.CreatedAt))
+			}
+			if len(records) == c.Limit {
+				more(w, records[c.Limit-1].ID)
 			}
 		})
 	})
@@ -189,6 +203,11 @@ func checkLimit(n int) error {
 	return nil
 }
 
+// more ends a page of a list behind which there may be others.
+func more(w io.Writer, last string) {
+	_, _ = fmt.Fprintf(w, "\nThere may be more: --after %s\n", last)
+}
+
 func yes(b bool) string {
 	if b {
 		return "yes"
@@ -197,7 +216,7 @@ func yes(b bool) string {
 }
 
 type userDisable struct {
-	Who     string  `arg:"" name:"account" help:"E-mail address or id."`
+	Who     string  `arg:"" name:"account" help:"Email address or id."`
 	Storage storage `embed:""`
 }
 
@@ -207,7 +226,7 @@ func (c *userDisable) Run(t *terminal) error {
 }
 
 type userEnable struct {
-	Who     string  `arg:"" name:"account" help:"E-mail address or id."`
+	Who     string  `arg:"" name:"account" help:"Email address or id."`
 	Storage storage `embed:""`
 }
 
@@ -231,7 +250,7 @@ func setStatus(t *terminal, s *storage, who, status string) error {
 }
 
 type userResetPassword struct {
-	Who     string  `arg:"" name:"account" help:"E-mail address or id."`
+	Who     string  `arg:"" name:"account" help:"Email address or id."`
 	Storage storage `embed:""`
 }
 
@@ -248,14 +267,39 @@ func (c *userResetPassword) Run(t *terminal) error {
 		}
 		record := recordOf(u)
 		record.MustChangePassword, record.Password = true, password
-		return t.print(record, func(w io.Writer) { _, _ = fmt.Fprintf(w, "account\t%s\none-time password\t%s\n", u.Email, password) })
+		return t.print(record, func(w io.Writer) {
+			_, _ = fmt.Fprintf(w, "account\t%s\none-time password\t%s\n\n%s\n", u.Email, password, oneTimeNote)
+		})
 	})
 }
 
-// notFound gives db.ErrNotFound words.
-func notFound(err error, format string, args ...any) error {
-	if errors.Is(err, db.ErrNotFound) {
-		return fmt.Errorf(format, args...)
-	}
-	return err
+type userTwoStepOff struct {
+	Who     string  `arg:"" name:"account" help:"Email address or id."`
+	Storage storage `embed:""`
+}
+
+// Run implements the command. Sessions go on: whoever fears that the phone is in wrong hands resets the password as well.
+func (c *userTwoStepOff) Run(t *terminal) error {
+	return withData(t, &c.Storage, func(d *data) error {
+		people, err := openPeople(t.ctx, d)
+		if err != nil {
+			return err
+		}
+		u, err := findUser(t.ctx, people, c.Who)
+		if err != nil {
+			return err
+		}
+		err = people.RemoveTOTP(t.ctx, u.ID)
+		if errors.Is(err, identity.ErrNotFound) {
+			return fmt.Errorf("two-step sign-in of %s is off already", u.Email)
+		}
+		if err != nil {
+			return err
+		}
+		d.audit.Record(t.ctx, audit.Event{Action: "totp.remove", Actor: "cli", UserID: u.ID})
+		u.HasTOTP = false
+		return t.print(recordOf(u), func(w io.Writer) {
+			_, _ = fmt.Fprintf(w, "two-step sign-in of %s is off: the password alone opens the account now\n", u.Email)
+		})
+	})
 }
