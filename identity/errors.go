@@ -27,6 +27,8 @@ var (
 	ErrLink = errors.New("link is not valid")
 	// ErrEnrolled says that two-step sign-in is on already, so it can be neither begun nor confirmed again.
 	ErrEnrolled = errors.New("two-step sign-in is on already")
+	// ErrLastAdmin says that a person is the only active administrator, so that nobody could look after the others.
+	ErrLastAdmin = errors.New("the only administrator")
 )
 
 // LimitError says that a limit on guessing is reached (429).

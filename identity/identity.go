@@ -30,6 +30,9 @@ type Config struct {
 	SessionIdle time.Duration // a session unused for this long is over (0: 14 days)
 	SessionMax  time.Duration // a session this old is over, used or not (0: 90 days)
 
+	ErasureGrace time.Duration // how long a closed account can be opened again before it is erased (0: 7 days)
+	ExportLife   time.Duration // how long a file with a person's data waits to be fetched (0: 24 hours)
+
 	PasswordWorkers int // password hashes computed at once, 19 MiB each (0: GOMAXPROCS)
 	Limits          Limits
 }
@@ -56,6 +59,8 @@ type Directory struct {
 	revoke func(ctx context.Context, userID, sessionID string) error
 
 	sessionIdle, sessionMax time.Duration
+	erasureGrace            time.Duration
+	exportLife              time.Duration
 	limits                  Limits
 
 	emailKey    []byte // makes users.email_index
@@ -77,6 +82,7 @@ func open(ctx context.Context, c Config, cost argonCost) (*Directory, error) {
 	d := &Directory{
 		db: c.DB, cache: c.Cache, seal: c.Seal, audit: c.Audit, log: c.Log, now: c.Now, revoke: c.Revoke,
 		sessionIdle: or(c.SessionIdle, 14*24*time.Hour), sessionMax: or(c.SessionMax, 90*24*time.Hour),
+		erasureGrace: or(c.ErasureGrace, 7*24*time.Hour), exportLife: or(c.ExportLife, 24*time.Hour),
 		limits: Limits{
 			AccountTries: or(c.Limits.AccountTries, 10), AccountWindow: or(c.Limits.AccountWindow, 15*time.Minute),
 			AddressTries: or(c.Limits.AddressTries, 100), AddressWindow: or(c.Limits.AddressWindow, 15*time.Minute),

@@ -49,7 +49,8 @@ func (d *Directory) NewLink(ctx context.Context, userID string, purpose Purpose,
 	if err != nil {
 		return "", err
 	}
-	if u.Status != StatusActive {
+	// Whose account a thief has closed, with another password in place, gets it back by a new one.
+	if u.Status != StatusActive && (u.Status != StatusClosing || purpose != Reset) {
 		return "", fmt.Errorf("mail link: disabled: %w", ErrNotFound)
 	}
 	if email == "" {
@@ -95,7 +96,7 @@ func (d *Directory) CheckLink(ctx context.Context, token string, purpose Purpose
 		return User{}, ErrLink
 	}
 	r, err := scanUser(d.db.QueryRow(ctx, userSelect+` JOIN mail_links l ON l.user_id = u.id
-		WHERE l.token_hash = $1 AND l.purpose = $2 AND l.expires_at > $3 AND u.status = 'active'`, hashToken(token), string(purpose), db.At(d.now())))
+		WHERE l.token_hash = $1 AND l.purpose = $2 AND l.expires_at > $3 AND (u.status = 'active' OR u.status = 'closing' AND l.purpose = 'reset')`, hashToken(token), string(purpose), db.At(d.now())))
 	if errors.Is(err, db.ErrNotFound) {
 		return User{}, ErrLink
 	}
@@ -153,7 +154,7 @@ func (d *Directory) ResetPassword(ctx context.Context, token, password string) (
 		}
 		index = d.emailIndex(email)
 		n, err := d.db.Exec(ctx, `UPDATE users SET password_hash = $3, password_changed_at = $4, must_change_password = FALSE, email_verified = TRUE,
-			updated_at = $4 WHERE id = $1 AND email_index = $2 AND status = 'active'`, userID, index, hash, db.At(d.now()))
+			updated_at = $4 WHERE id = $1 AND email_index = $2 AND status IN ('active', 'closing')`, userID, index, hash, db.At(d.now()))
 		if err != nil {
 			return err
 		}

@@ -16,7 +16,8 @@ import (
 // CheckPassword signs a person in by address and password. It reports ErrCredentials, *LimitError when the client
 // address or the whole server has had its share, or ErrBusy. Every try is counted before the hash is computed, so that
 // parallel guesses cannot slip through; a right password clears the account's count. An account with too many wrong tries
-// answers ErrCredentials even to the right password, and takes as long: neither its existence nor its lock shows.
+// answers ErrCredentials even to the right password, and takes as long: neither its existence nor its lock shows. Somebody whose
+// account is closing gets it back as such: no session can be started, but CancelErasure may follow.
 func (d *Directory) CheckPassword(ctx context.Context, email, password string, addr netip.Addr) (User, error) {
 	index := d.emailIndex(email)
 	return d.checkPassword(ctx, "password.check", accountKey(index), password, addr, func(ctx context.Context) (userRow, error) {
@@ -74,8 +75,13 @@ func (d *Directory) checkPassword(ctx context.Context, action, account, password
 	if err != nil {
 		return User{}, fmt.Errorf("check password: %w", err)
 	}
-	if reason == "" && !ok {
+	switch {
+	case reason == "" && !ok:
 		reason = "password"
+	case reason == "" && r.user.Status == StatusClosing:
+		if reason, err = d.closed(ctx, r.user.ID); err != nil {
+			return User{}, err
+		}
 	}
 	if reason != "" {
 		d.audit.Record(ctx, audit.Event{Action: action, Outcome: audit.Failure, UserID: r.user.ID, Detail: map[string]string{"reason": reason}})
@@ -100,12 +106,22 @@ func (r userRow) refusal(locked bool, password string) string {
 		return "unknown"
 	case locked:
 		return "locked"
-	case r.user.Status != StatusActive:
+	case r.user.Status != StatusActive && r.user.Status != StatusClosing:
 		return "disabled"
 	case r.passwordHash == "" || len(password) > maxPasswordBytes:
 		return "password"
 	}
 	return ""
+}
+
+// closed tells why a person whose account is closing signs in no more; "" while the erasure can be called off.
+func (d *Directory) closed(ctx context.Context, userID string) (reason string, err error) {
+	due, err := d.ErasureDue(ctx, userID)
+	switch {
+	case errors.Is(err, db.ErrNotFound), err == nil && !due.After(d.now()):
+		return "erased", nil
+	}
+	return "", err
 }
 
 // upgradeHash hashes a proven password anew at today's cost, unless it was changed meanwhile.

@@ -21,6 +21,7 @@ const (
 	RoleAdmin      = "admin"
 	StatusActive   = "active"
 	StatusDisabled = "disabled"
+	StatusClosing  = "closing" // closed by the person, and soon erased: see AskErasure
 )
 
 // maxUsers bounds one page of Users.
@@ -32,7 +33,7 @@ type User struct {
 	Email              string
 	EmailVerified      bool
 	Role               string // RoleUser or RoleAdmin
-	Status             string // StatusActive or StatusDisabled
+	Status             string // StatusActive, StatusDisabled or StatusClosing
 	MustChangePassword bool
 	HasPassword        bool
 	HasTOTP            bool // two-step sign-in is on (confirmed)
@@ -162,7 +163,7 @@ func (d *Directory) Users(ctx context.Context, after string, limit int) ([]User,
 }
 
 // SetStatus enables or disables a person. Both directions end all sessions, so that nothing from before is revived
-// when a person is enabled again.
+// when a person is enabled again. Enabling also calls off an erasure; disabling does not.
 func (d *Directory) SetStatus(ctx context.Context, id, status string) error {
 	if status != StatusActive && status != StatusDisabled {
 		return FieldErrors{"status": KeyStatusInvalid}
@@ -175,6 +176,11 @@ func (d *Directory) SetStatus(ctx context.Context, id, status string) error {
 		if n == 0 {
 			return ErrNotFound
 		}
+		if status == StatusActive {
+			if _, err := d.db.Exec(ctx, `DELETE FROM erasures WHERE user_id = $1`, id); err != nil {
+				return err
+			}
+		}
 		if _, err := d.db.Exec(ctx, `DELETE FROM mail_links WHERE user_id = $1`, id); err != nil {
 			return err
 		}
@@ -186,27 +192,6 @@ func (d *Directory) SetStatus(ctx context.Context, id, status string) error {
 	})
 	if err != nil {
 		return fmt.Errorf("set status of user: %w", err)
-	}
-	return nil
-}
-
-// Delete removes a person and everything kept about them; the audit rows, which name nobody, stay.
-func (d *Directory) Delete(ctx context.Context, id string) error {
-	err := d.db.Tx(ctx, func(ctx context.Context) error {
-		if _, err := d.lock(ctx, id); err != nil {
-			return err
-		}
-		if _, err := d.endAll(ctx, id); err != nil { // first, while the rows that name the tokens are there
-			return err
-		}
-		if _, err := d.db.Exec(ctx, `DELETE FROM users WHERE id = $1`, id); err != nil {
-			return err
-		}
-		d.audit.Record(ctx, audit.Event{Action: "user.delete", UserID: id})
-		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("delete user: %w", err)
 	}
 	return nil
 }
