@@ -292,7 +292,8 @@ func TestErrorPageInChromium(t *testing.T) {
 // callback is an app's redirect target on host, which remembers how it was called.
 type callback struct {
 	url  string
-	sent chan url.Values // what came, "method" and "query" added
+	next string          // where it sends the browser on to; empty: it shows #back
+	sent chan url.Values // what came, "method", "query" and "referrer" added
 }
 
 func newCallback(t *testing.T, host, page string) *callback {
@@ -308,7 +309,12 @@ func newCallback(t *testing.T, host, page string) *callback {
 		_ = r.ParseForm()
 		r.Form.Set("method", r.Method)
 		r.Form.Set("query", r.URL.RawQuery)
+		r.Form.Set("referrer", r.Referer())
 		c.sent <- r.Form
+		if c.next != "" {
+			http.Redirect(w, r, c.next, http.StatusSeeOther)
+			return
+		}
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
 		_, _ = fmt.Fprint(w, `<!doctype html><title>app</title><p id="back">back at the app</p>`)
 	})
@@ -368,7 +374,54 @@ func TestFormPostInChromium(t *testing.T) {
 	}
 }
 
-// The same page for a browser that shows no scripts, read by hand: the values must stand in it escaped.
+// Chromium holds every redirect after a form was posted to the form-action of the form's page, and so also where the app
+// sends the person on to, which no page of ours can know. So the way to the app must not be part of any form's.
+func TestAppRedirectsOnInChromium(t *testing.T) {
+	t.Parallel()
+	for name, setUp := range map[string][]chromedp.Action[chromedp.Void]{"with scripts": nil, "without scripts": {noScripts}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := start(t, embedded(t))
+			newUser(t, s, "ada@example.test")
+			landing, app := newCallback(t, "127.0.0.1", ""), newCallback(t, "localhost", "")
+			app.next = landing.url
+			client, err := s.NewClient(t.Context(), "App on two sites", app.url)
+			if err != nil {
+				t.Fatal(err)
+			}
+			arrived := func(w *window, parameter string) {
+				t.Helper()
+				w.see("back")
+				if got := <-app.sent; got.Get(parameter) == "" || got.Get("method") != http.MethodGet || got.Get("referrer") != "" {
+					t.Errorf("the app was called with %v, want a GET with %s and no referrer", got, parameter)
+				}
+				if got := w.location(); got.Host != strings.TrimPrefix(landing.origin(), "http://") {
+					t.Errorf("arrived at %s, want %s", got.Host, landing.origin())
+				}
+			}
+
+			w := newWindow(t, setUp...)
+			w.open(authorizeURL(s, client, nil))
+			w.fill("email", "ada@example.test")
+			w.fill("password", password)
+			w.click("login-submit")
+			w.click("consent-deny")
+			arrived(w, "error")
+			w.open(authorizeURL(s, client, nil))
+			w.click("consent-allow")
+			arrived(w, "code")
+			w.open(authorizeURL(s, client, url.Values{"prompt": {"select_account"}}))
+			w.click("select-this")
+			arrived(w, "code")
+			w.open(authorizeURL(s, client, url.Values{"prompt": {"login"}})) // nothing is left to ask for after the password
+			w.fill("password", password)
+			w.click("login-submit")
+			arrived(w, "code")
+		})
+	}
+}
+
+// The page of the form post for a browser that shows no scripts, read by hand: the values must stand in it escaped.
 func TestFormPostStateIsNotMarkup(t *testing.T) {
 	each(t, func(t *testing.T, s *rig.Server) {
 		newUser(t, s, "ada@example.test")

@@ -98,6 +98,12 @@ func (s *Server) resume(w http.ResponseWriter, r *http.Request) error {
 		return s.refuse(w, r, req, err)
 	}
 	req.interaction = in
+	if in.Denied {
+		if err := s.endInteraction(r.Context(), in); err != nil {
+			return s.refuse(w, r, req, err)
+		}
+		return s.refuse(w, r, req, newError("access_denied", "The person did not allow it."))
+	}
 	return s.advance(w, r, req)
 }
 

@@ -267,7 +267,7 @@ func TestPeopleAreAskedForWhatIsMissing(t *testing.T) {
 		var nobody *browser
 		id := nobody.step(t, h, "/authorize?"+c.params("login_hint", "a@b.c").Encode(), "/login")
 		in, err := h.Interaction(t.Context(), id, "")
-		if err != nil || in.LoginHint != "a@b.c" || in.Client.Name != c.Name || in.RedirectOrigin != "https://app.example.test" || len(in.NewScopes) != 3 {
+		if err != nil || in.LoginHint != "a@b.c" || in.Client.Name != c.Name || in.AppScheme != "" || len(in.NewScopes) != 3 {
 			t.Errorf("interaction %+v, %v", in, err)
 		}
 		id = b.step(t, h, h.ResumePath(id), "/consent")
@@ -284,12 +284,14 @@ func TestPeopleAreAskedForWhatIsMissing(t *testing.T) {
 		if in, _ := h.Interaction(t.Context(), id, b.user.ID); len(in.NewScopes) != 1 || in.NewScopes[0] != "profile" {
 			t.Errorf("new scopes %v, want profile", in.NewScopes)
 		}
-		w := httptest.NewRecorder()
-		if err := h.Deny(w, httptest.NewRequest(http.MethodPost, "/consent", nil), id); err != nil {
+		if err := h.Deny(t.Context(), id); err != nil {
 			t.Fatal(err)
 		}
-		if loc := w.Header().Get("Location"); !strings.Contains(loc, "error=access_denied") || !strings.Contains(loc, "state=s") {
+		if loc := b.get(h, h.ResumePath(id)).Header().Get("Location"); !strings.Contains(loc, "error=access_denied") || !strings.Contains(loc, "state=s") {
 			t.Errorf("denied: %s", loc)
+		}
+		if w := b.get(h, h.ResumePath(id)); w.Code != http.StatusBadRequest {
+			t.Errorf("the app was told no, and then: %d %s", w.Code, w.Header().Get("Location"))
 		}
 	})
 }

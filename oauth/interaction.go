@@ -27,6 +27,7 @@ type interaction struct {
 	CreatedAt  time.Time  `json:"created_at"`
 	ConsentBy  string     `json:"consent_by,omitempty"`  // the person who allowed this very request
 	SelectedBy string     `json:"selected_by,omitempty"` // the session that was chosen (prompt=select_account)
+	Denied     bool       `json:"denied,omitempty"`      // the person refused
 	Reason     string     `json:"reason,omitempty"`
 
 	saved bool
@@ -148,7 +149,7 @@ func (s *Server) Interaction(ctx context.Context, id, userID string) (Interactio
 	out := Interaction{
 		ID: id, Client: req.client.Client, Scopes: req.consentScopes(), NewScopes: req.consentScopes(), LoginHint: req.form.Get("login_hint"),
 		UILocales: strings.Fields(req.form.Get("ui_locales")), Prompt: req.prompt, ACRValues: strings.Fields(req.form.Get("acr_values")),
-		RedirectOrigin: redirectOrigin(req.redirect), Reason: in.Reason, CreatedAt: in.CreatedAt,
+		AppScheme: appScheme(req.redirect), Reason: in.Reason, CreatedAt: in.CreatedAt,
 	}
 	if userID != "" {
 		remembered, err := s.Consents.List(ctx, userID)
@@ -181,14 +182,11 @@ func (s *Server) waiting(ctx context.Context, id string) (*interaction, *authori
 	return in, req, nil
 }
 
-// redirectOrigin is the form-action source that lets a browser follow the redirect to the app after a form was posted.
-func redirectOrigin(redirect string) string {
+// appScheme is the private-use scheme (RFC 8252 §7.1) of a redirect to a program, with its colon.
+func appScheme(redirect string) string {
 	u, err := url.Parse(redirect)
-	if err != nil {
+	if err != nil || u.Scheme == "https" || u.Scheme == "http" {
 		return ""
-	}
-	if u.Scheme == "https" || u.Scheme == "http" {
-		return u.Scheme + "://" + u.Host
 	}
 	return u.Scheme + ":"
 }
@@ -202,20 +200,19 @@ func (s *Server) Approve(ctx context.Context, id string, sess identity.Session) 
 	if err := s.Consents.Remember(ctx, sess.UserID, req.client.ID, req.consentScopes(), ConsentTextVersion); err != nil {
 		return err
 	}
-	in.ConsentBy = sess.UserID
+	in.ConsentBy, in.Denied = sess.UserID, false
 	return s.saveInteraction(ctx, in)
 }
 
-// Deny tells the app that the person refused.
-func (s *Server) Deny(w http.ResponseWriter, r *http.Request, id string) error {
-	in, req, err := s.waiting(r.Context(), id)
+// Deny records that the person refused. The app hears of it when the person resumes: no answer to a form may lead to the app
+// (see ui's onward).
+func (s *Server) Deny(ctx context.Context, id string) error {
+	in, _, err := s.waiting(ctx, id)
 	if err != nil {
 		return err
 	}
-	if err := s.endInteraction(r.Context(), in); err != nil {
-		return err
-	}
-	return s.refuse(w, r, req, newError("access_denied", "The person did not allow it."))
+	in.Denied = true
+	return s.saveInteraction(ctx, in)
 }
 
 // SelectAccount records that the person chose to go on with this session.

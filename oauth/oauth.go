@@ -59,17 +59,17 @@ type ErrorPage struct {
 // Interaction is a request of an app that waits for a person: what was asked for and what is still missing. It holds no
 // proof of who the person is, so several tabs and even several browsers may hold it.
 type Interaction struct {
-	ID             string
-	Client         Client
-	Scopes         []string // asked for
-	NewScopes      []string // of these, the ones the person has not allowed before
-	LoginHint      string
-	UILocales      []string
-	Prompt         []string
-	ACRValues      []string
-	RedirectOrigin string // for the form-action of the pages (Chromium applies it to redirects)
-	Reason         string // why a signed-in person must sign in again: "" | "reauth" | "mfa"
-	CreatedAt      time.Time
+	ID        string
+	Client    Client
+	Scopes    []string // asked for
+	NewScopes []string // of these, the ones the person has not allowed before
+	LoginHint string
+	UILocales []string
+	Prompt    []string
+	ACRValues []string
+	AppScheme string // "com.example.app:" if the app is a program with a private-use scheme; empty: a website
+	Reason    string // why a signed-in person must sign in again: "" | "reauth" | "mfa"
+	CreatedAt time.Time
 }
 
 // App is an app that a person let in.

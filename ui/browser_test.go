@@ -161,10 +161,13 @@ func (p page) check() {
 func (b *browser) follow(p page) page {
 	b.t.Helper()
 	for range 10 {
+		location := p.header.Get("Location")
 		if p.status < 300 || p.status >= 400 {
-			return p
+			if location = p.refresh(); location == "" {
+				return p
+			}
 		}
-		to, err := p.url.Parse(p.header.Get("Location"))
+		to, err := p.url.Parse(location)
 		if err != nil {
 			b.t.Fatalf("Location of %s: %v", p.url, err)
 		}
@@ -264,6 +267,16 @@ func (p page) says(words ...string) page {
 		}
 	}
 	return p
+}
+
+// refresh is where the page moves on to by itself, or "".
+func (p page) refresh() string {
+	for n := range p.doc.Descendants() {
+		if n.Data == "meta" && attr(n, "http-equiv") == "refresh" {
+			return strings.TrimPrefix(attr(n, "content"), "0;url=")
+		}
+	}
+	return ""
 }
 
 // links are the targets of all links.

@@ -79,7 +79,10 @@ func (p *Pages) consent(w http.ResponseWriter, r *http.Request) error {
 		return p.showConsent(w, r, v, u)
 	}
 	if !f.Allow {
-		return expired(p.OAuth.Deny(w, r, v.ID))
+		if err := p.OAuth.Deny(r.Context(), v.ID); err != nil {
+			return expired(err)
+		}
+		return p.onward(w, r, v, v.Session)
 	}
 	if err := p.OAuth.Approve(r.Context(), v.ID, v.Session); err != nil {
 		return expired(err)

@@ -71,7 +71,7 @@ func TestSignInToApp(t *testing.T) {
 	if got := attr(p.id("email"), "value"); got != alice {
 		t.Errorf("login_hint gives %q, want %q", got, alice)
 	}
-	for _, part := range []string{"form-action 'self' https://app.example.org;", "img-src 'self' data: https://cdn.example.org;"} {
+	for _, part := range []string{"form-action 'self';", "img-src 'self' data: https://cdn.example.org;"} {
 		if csp := p.header.Get("Content-Security-Policy"); !strings.Contains(csp, part) {
 			t.Errorf("Content-Security-Policy %q lacks %q", csp, part)
 		}
@@ -95,6 +95,41 @@ func TestSignInToApp(t *testing.T) {
 	}
 }
 
+// The chain of redirects after a form was posted ends at a page of ours; e2e shows in Chromium why. A program with a
+// private-use scheme is called from within the chain, which its policy then allows.
+func TestWayBackToTheApp(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.person(t, alice)
+	form := url.Values{"email": {alice}, "password": {password}}
+	for name, tt := range map[string]struct {
+		redirect, policy string
+		status           int
+	}{
+		"website": {callback, "form-action 'self';", http.StatusOK},
+		"program": {"com.example.app:/callback", "form-action 'self' com.example.app:;", http.StatusSeeOther},
+	} {
+		c := w.app(t, func(c *oauth.Client) { c.RedirectURIs = []string{tt.redirect} })
+		b := w.browser(t)
+		p := b.get(authorize(c, nil)).want(http.StatusOK, "login-submit")
+		if csp := p.header.Get("Content-Security-Policy"); !strings.Contains(csp, tt.policy) {
+			t.Errorf("%s: Content-Security-Policy %q, want %s", name, csp, tt.policy)
+		}
+		resume := "/authorize/resume?" + p.url.RawQuery
+		p = b.roundTrip(http.MethodPost, p.url.RequestURI(), form, http.Header{"Sec-Fetch-Site": {"same-origin"}})
+		if got := p.header.Get("Location") + p.refresh(); p.status != tt.status || got != resume {
+			t.Errorf("%s: after the form %d to %q, want %d to %q", name, p.status, got, tt.status, resume)
+		}
+		if p.status == http.StatusOK && !slices.Contains(p.want(http.StatusOK, "onward-go").links(), resume) {
+			t.Errorf("%s: no link for a browser that stays where it is: %q", name, p.links())
+		}
+		p = b.press(b.get(resume), "consent-deny", nil)
+		if !strings.HasPrefix(p.away, tt.redirect+"?error=access_denied&") {
+			t.Errorf("%s: refused, and sent to %q", name, p.away)
+		}
+	}
+}
+
 func TestSignInWithCode(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -108,9 +143,6 @@ func TestSignInWithCode(t *testing.T) {
 		if got := attr(p.id("code"), name); got != want {
 			t.Errorf("%s of the code is %q, want %q", name, got, want)
 		}
-	}
-	if csp := p.header.Get("Content-Security-Policy"); !strings.Contains(csp, "form-action 'self' https://app.example.org;") {
-		t.Errorf("Content-Security-Policy %q does not let the code lead to the app", csp)
 	}
 	p = b.press(p, "code-submit", map[string]string{"code": "000000"}).want(http.StatusUnprocessableEntity, "code-problem").says("not right")
 	code := next()

@@ -36,9 +36,11 @@ type view struct {
 	Wide    bool   // room for lists and long forms instead of the narrow card
 	Nav     string // which entry of the account's navigation is current; empty: no navigation
 
+	Refresh string // path of this site to move on to at once; empty: the page stays
+
 	// The page's exceptions from the Content-Security-Policy.
-	FormOrigin string // where a form's answer may lead besides this site: Chromium applies form-action to redirects
-	ImageURL   string // a client's logo
+	AppScheme string // private-use scheme of a program that a form's answer may lead to
+	ImageURL  string // a client's logo
 
 	Lang, Dir, Brand string // filled by render
 }
@@ -84,7 +86,7 @@ func (p *Pages) render(w http.ResponseWriter, r *http.Request, v view) error {
 // policy forbids everything a page does not need: scripts altogether (XSS), being framed (clickjacking), sending forms elsewhere.
 func policy(v view) string {
 	form, img := "'self'", "'self' data:"
-	if source := cspSource(v.FormOrigin); source != "" {
+	if source := cspSource(v.AppScheme); source != "" {
 		form += " " + source
 	}
 	if u, err := url.Parse(v.ImageURL); err == nil && v.ImageURL != "" {

@@ -46,9 +46,9 @@ func (p *Pages) visit(r *http.Request) (visit, error) {
 	return v, nil
 }
 
-// show renders a page of a visit. Every form of it may end, through redirects, at the app, so the policy lets it.
+// show renders a page of a visit.
 func (p *Pages) show(w http.ResponseWriter, r *http.Request, v visit, page view) error {
-	page.FormOrigin = v.Interaction.RedirectOrigin
+	page.AppScheme = v.Interaction.AppScheme
 	if a := v.app(); a != nil {
 		page.ImageURL = a.Logo
 	}
@@ -83,12 +83,19 @@ func describe(c oauth.Client) *app {
 }
 
 // onward goes where a signed-in person is headed: back to the app's request, or into the account.
+//
+// Chromium holds every redirect after a form was posted to the form-action of the form's page, and so also where the app
+// sends the person on to, which no policy of ours can name. A page that moves on by itself ends the chain. Not so for a
+// program with a scheme of its own: no site follows it, and phones start it only from what a person has just pressed.
 func (p *Pages) onward(w http.ResponseWriter, r *http.Request, v visit, s identity.Session) error {
 	switch {
-	case v.ID != "":
+	case v.ID != "" && v.Interaction.AppScheme != "":
 		w.Header().Set("Cache-Control", "no-store")
 		http.Redirect(w, r, p.OAuth.ResumePath(v.ID), http.StatusSeeOther)
 		return nil
+	case v.ID != "":
+		next := p.OAuth.ResumePath(v.ID)
+		return p.render(w, r, view{Name: "onward", Refresh: next, Content: onwardPage{next}})
 	case s.MustChangePassword:
 		return p.redirect(w, r, "/password/new")
 	case p.RequireVerifiedEmail && !s.EmailVerified:
@@ -96,6 +103,9 @@ func (p *Pages) onward(w http.ResponseWriter, r *http.Request, v visit, s identi
 	}
 	return p.redirect(w, r, "/account")
 }
+
+// onwardPage shows its link only to those whose browser does not move on by itself.
+type onwardPage struct{ Next string }
 
 // enter signs a person in who has proven everything they must, and goes onward. The session token always changes (session
 // fixation); u is the person as the password was checked. The session goes on under its id if it was the same person's, and ends if it was another's.

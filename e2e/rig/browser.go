@@ -12,7 +12,7 @@ import (
 	"golang.org/x/net/html"
 )
 
-// Browser visits pages as a browser without JavaScript does: it keeps cookies, follows redirects, and posts forms with the
+// Browser visits pages as a browser without JavaScript does: it keeps cookies, follows redirects and pages that move on, and posts forms with the
 // fields they came with. It stops before it leaves the site it is for, so that a test sees what an app would be sent.
 type Browser struct {
 	Site   string // the issuer; requests go nowhere else
@@ -158,8 +158,12 @@ func (b *Browser) do(req *http.Request) (*Page, error) {
 		location := resp.Header.Get("Location")
 		if resp.StatusCode < 300 || resp.StatusCode > 399 || location == "" {
 			page := &Page{URL: req.URL, Status: resp.StatusCode, Header: resp.Header, Body: string(body)}
-			page.doc, err = html.Parse(strings.NewReader(page.Body))
-			return page, err
+			if page.doc, err = html.Parse(strings.NewReader(page.Body)); err != nil {
+				return nil, err
+			}
+			if location = page.refresh(); location == "" {
+				return page, nil
+			}
 		}
 		next, err := req.URL.Parse(location)
 		if err != nil {
@@ -200,6 +204,15 @@ func (p *Page) ByID(id string) *html.Node {
 // Title is the text of the title element.
 func (p *Page) Title() string {
 	return Text(find(p.doc, func(n *html.Node) bool { return n.Data == "title" }))
+}
+
+// refresh is where the page moves on to by itself, or "".
+func (p *Page) refresh() string {
+	meta := find(p.doc, func(n *html.Node) bool { return n.Data == "meta" && attr(n, "http-equiv") == "refresh" })
+	if meta == nil {
+		return ""
+	}
+	return strings.TrimPrefix(attr(meta, "content"), "0;url=")
 }
 
 // Links are the targets of all links on the page.
