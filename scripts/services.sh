@@ -5,9 +5,9 @@
 #   scripts/services.sh test COMMAND…    throw-away data in a temporary directory, no fsync; the command finds them in
 #                                        GATEHOUSE_TEST_POSTGRES, GATEHOUSE_TEST_REDIS and GATEHOUSE_TEST_CHROMIUM
 #   scripts/services.sh bench COMMAND…   the same with Postgres as durable as it is by default
-#   scripts/services.sh full COMMAND…    data kept in ./var/full (or $GATEHOUSE_FULL_DIR); the command finds them in
-#                                        GATEHOUSE_DATABASE_URL and GATEHOUSE_REDIS_URL, its master key
-#                                        and demo file beside them
+#   scripts/services.sh full COMMAND…    data kept in ./var/full (as root, in /var/lib/gatehouse-full if Postgres's account
+#                                        cannot reach that); the command finds them in GATEHOUSE_DATABASE_URL and
+#                                        GATEHOUSE_REDIS_URL, its master key and demo file beside them
 set -euo pipefail
 
 mode=${1:?test, bench or full}
@@ -31,7 +31,14 @@ if [ "$(id -u)" = 0 ]; then
 fi
 
 if [ "$mode" = full ]; then
-	dir=${GATEHOUSE_FULL_DIR:-$PWD/var/full}
+	dir=$PWD/var/full
+	if [ -n "$owner" ]; then
+		mkdir -p "$dir"
+		# A checkout below /root, or a var made by the server, is closed to everybody else.
+		if ! "${as_owner[@]}" test -x "$dir" 2>/dev/null; then
+			dir=/var/lib/gatehouse-full/$(printf %s "$PWD" | sha256sum | cut -c1-12)
+		fi
+	fi
 	mkdir -p "$dir/postgres" "$dir/redis"
 else
 	dir=$(mktemp -d "${TMPDIR:-/tmp}/gatehouse-$mode.XXXXXX")
@@ -41,9 +48,15 @@ fi
 if [ -n "$owner" ]; then
 	chown "$owner" "$dir/postgres"
 	"${as_owner[@]}" test -w "$dir/postgres" ||
-		fail "the account $owner cannot reach $dir: run this as another user than root, or set GATEHOUSE_FULL_DIR to a directory it can reach"
+		fail "the account $owner cannot reach $dir: run this as another user than root"
 fi
-chmod 700 "$dir/postgres"
+chmod 700 "$dir/postgres" "$dir/redis"
+
+# Loopback is open to everybody on the machine, and both would run commands for whoever may give them orders.
+secret=$dir/redis/password
+[ -s "$secret" ] || (umask 077 && head -c 16 /dev/urandom | od -An -tx1 | tr -d ' \n' >"$secret")
+password=$(cat "$secret")
+(umask 077 && echo "requirepass $password" >"$dir/redis/redis.conf")
 
 redis_pid="" child=""
 stop() {
@@ -82,7 +95,9 @@ start_postgres() {
 	local options="-c listen_addresses=127.0.0.1 -k '' -c max_connections=400 -c log_min_messages=fatal"
 	[ "$mode" = test ] && options+=" -c fsync=off -c synchronous_commit=off -c full_page_writes=off"
 	if [ ! -f "$dir/postgres/data/PG_VERSION" ]; then
-		(cd / && "${as_owner[@]}" "$pgbin/initdb" -D "$dir/postgres/data" -A trust -U postgres -E UTF8 --locale=C >"$dir/postgres.init" 2>&1) ||
+		cp "$secret" "$dir/postgres/password"
+		[ -z "$owner" ] || chown "$owner" "$dir/postgres/password"
+		(cd / && "${as_owner[@]}" "$pgbin/initdb" -D "$dir/postgres/data" -A scram-sha-256 --pwfile="$dir/postgres/password" -U postgres -E UTF8 --locale=C >"$dir/postgres.init" 2>&1) ||
 			{ cat "$dir/postgres.init" >&2; fail "initdb failed"; }
 	elif [ -f "$dir/postgres/data/postmaster.pid" ] && (cd / && "${as_owner[@]}" "$pgbin/pg_ctl" -D "$dir/postgres/data" status >/dev/null 2>&1); then
 		fail "the Postgres in $dir runs already: stop the other 'make run-full' first"
@@ -103,7 +118,7 @@ start_redis() {
 	for _ in 1 2 3; do
 		redis_port=$(free_port)
 		# A session of its own: Ctrl-C stops the command first, and Redis only after it has drained.
-		setsid redis-server --port "$redis_port" --bind 127.0.0.1 --dir "$dir/redis" --loglevel warning "${keep[@]}" >"$dir/redis.log" 2>&1 &
+		setsid redis-server "$dir/redis/redis.conf" --port "$redis_port" --bind 127.0.0.1 --dir "$dir/redis" --loglevel warning "${keep[@]}" >"$dir/redis.log" 2>&1 &
 		redis_pid=$!
 		for _ in $(seq 100); do
 			kill -0 "$redis_pid" 2>/dev/null || break
@@ -122,15 +137,19 @@ start_redis() {
 # The first ask for a port is answered before the second listens, so Postgres is up when Redis looks for one.
 start_postgres
 start_redis
-postgres="postgres://postgres@127.0.0.1:$pg_port/postgres?sslmode=disable"
-redis="redis://127.0.0.1:$redis_port/0"
+postgres="postgres://postgres:$password@127.0.0.1:$pg_port/postgres?sslmode=disable"
+redis="redis://:$password@127.0.0.1:$redis_port/0"
 if [ "$mode" = full ]; then
 	export GATEHOUSE_DATABASE_URL=$postgres GATEHOUSE_REDIS_URL=$redis
 	# Apart from those of `make run`, which belong to another database.
 	export GATEHOUSE_MASTER_KEY_FILE=$dir/master.key GATEHOUSE_DEMO_FILE=$dir/demo.env
-	echo "Postgres: $postgres"
-	echo "Redis:    $redis"
+	echo "Postgres: 127.0.0.1:$pg_port"
+	echo "Redis:    127.0.0.1:$redis_port"
 	echo "Data:     $dir"
+	# Other commands need the same settings.
+	(umask 077 && printf 'export %s\n' "GATEHOUSE_DATABASE_URL='$postgres'" "GATEHOUSE_REDIS_URL='$redis'" \
+		"GATEHOUSE_MASTER_KEY_FILE='$GATEHOUSE_MASTER_KEY_FILE'" "GATEHOUSE_DEMO_FILE='$GATEHOUSE_DEMO_FILE'" >"$dir/env")
+	echo "Commands: . $dir/env; bin/gatehouse user list"
 else
 	export GATEHOUSE_TEST_POSTGRES=$postgres GATEHOUSE_TEST_REDIS=$redis
 	GATEHOUSE_TEST_CHROMIUM=${GATEHOUSE_TEST_CHROMIUM:-$(command -v chromium || command -v chromium-browser || command -v google-chrome || true)}
