@@ -94,6 +94,7 @@ func TestBadSettings(t *testing.T) {
 		{"GATEHOUSE_CODE_TTL", "-5s", "choose 1s to 10m", nil},
 		{"GATEHOUSE_ACCESS_TOKEN_TTL", "48h", "choose", nil},
 		{"GATEHOUSE_SESSION_MAX", "1h", "longer", nil},
+		{"GATEHOUSE_AUDIT_RETENTION", "1h", "choose 24h", nil},
 		{"GATEHOUSE_KEY_ROTATION", "1h", "twice", nil},
 		{"GATEHOUSE_LIMIT_ACCOUNT_TRIES", "0", "choose 1", nil},
 		{"GATEHOUSE_LIMIT_BODY", "1", "choose 4096", nil},

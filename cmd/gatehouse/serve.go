@@ -141,6 +141,10 @@ func (c *serveCommand) Run(t *terminal) error {
 	if err != nil {
 		return err
 	}
+	tree, err := audit.OpenTree(t.ctx, audit.TreeConfig{DB: data.db, Seal: data.seal, Log: log, Retention: s.AuditRetention})
+	if err != nil {
+		return err
+	}
 	consents := consent.New(data.db, data.audit, nil)
 	clients, err := oauth.OpenClients(t.ctx, data.db, data.audit, nil)
 	if err != nil {
@@ -184,6 +188,9 @@ func (c *serveCommand) Run(t *terminal) error {
 	background.every(time.Second, "poll clients", clients.Poll)
 	background.every(time.Second, "poll revocations", grants.Poll)
 	background.every(time.Minute, "return memory", returnMemory)
+	background.every(10*time.Second, "chain audit log", tree.Append)
+	background.once("maintain audit log", tree.Maintain)
+	background.every(time.Hour, "maintain audit log", tree.Maintain)
 	background.every(time.Hour, "purge", func(ctx context.Context) error {
 		return errors.Join(people.Purge(ctx), grants.Purge(ctx))
 	})
@@ -259,8 +266,12 @@ func openData(ctx context.Context, s *storage, log *slog.Logger) (*data, error) 
 	if err != nil {
 		return nil, err
 	}
-	out := &data{db: d, audit: audit.New(d, log, nil), log: log}
+	out := &data{db: d, log: log}
 	if out.seal, err = s.sealer(ctx, d); err != nil {
+		_ = d.Close()
+		return nil, err
+	}
+	if out.audit, err = audit.Open(ctx, d, out.seal, log, nil); err != nil {
 		_ = d.Close()
 		return nil, err
 	}
@@ -430,6 +441,15 @@ func (b *background) every(interval time.Duration, task string, f func(ctx conte
 				b.log.Info("background task works again", "task", task)
 			}
 			failing = err != nil
+		}
+	})
+}
+
+// once runs f now, beside what follows.
+func (b *background) once(task string, f func(ctx context.Context) error) {
+	b.tasks.Go(func() {
+		if err := f(b.ctx); err != nil && b.ctx.Err() == nil {
+			b.log.Error("background task failed", "task", task, "err", err)
 		}
 	})
 }

@@ -1,5 +1,6 @@
-// Package audit writes down who did what to whom, one row for each security-relevant act. Rows carry ids, never names,
-// addresses or secrets, so that they may outlive a person's erasure.
+// Package audit writes down who did what to whom and from where, one row for each security-relevant act, and proves that no row was
+// changed or removed. Rows carry ids, never names or secrets, so that they may outlive a person's erasure; what
+// they hold of addresses and browsers can be read only as long as the person's own key exists.
 package audit
 
 import (
@@ -11,6 +12,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/gatehouse-id/gatehouse/internal/db"
+	"github.com/gatehouse-id/gatehouse/internal/seal"
 	"github.com/gatehouse-id/gatehouse/internal/web"
 )
 
@@ -20,7 +22,8 @@ const (
 	Failure = "failure"
 )
 
-// Event is one act. Action is a dotted name such as "session.start" or "grant.theft".
+// Event is one act. Action is a dotted name such as "session.start" or "grant.theft". When, in which request and from where it
+// was done is taken from clock and context.
 type Event struct {
 	Action   string
 	Outcome  string // empty: Success
@@ -30,19 +33,28 @@ type Event struct {
 	Detail   map[string]string // no personal data
 }
 
-// Log appends events.
+// Log appends events and reads them.
 type Log struct {
-	db  *db.DB
-	log *slog.Logger
-	now func() time.Time
+	db     *db.DB
+	log    *slog.Logger
+	now    func() time.Time
+	places *places // nil: places are not kept
 }
 
-// New gives a Log on d; now may be nil.
+// New gives a Log on d that keeps no places, for whoever has no master key; now may be nil.
 func New(d *db.DB, log *slog.Logger, now func() time.Time) *Log {
 	if now == nil {
 		now = time.Now
 	}
-	return &Log{d, log, now}
+	return &Log{db: d, log: log, now: now}
+}
+
+// Open gives a Log on a migrated database that also keeps from where each act was done; now may be nil.
+func Open(ctx context.Context, d *db.DB, s *seal.Sealer, log *slog.Logger, now func() time.Time) (*Log, error) {
+	l := New(d, log, now)
+	var err error
+	l.places, err = openPlaces(ctx, d, s)
+	return l, err
 }
 
 // maxText bounds each id in a row; some come from requests that were refused.
@@ -51,7 +63,7 @@ const maxText = 200
 // patience is how long a row may take when its request is over.
 const patience = 5 * time.Second
 
-// Record appends e. It belongs to the transaction in ctx, if there is one. An act that has happened cannot be refused because its
+// Record appends e, by one INSERT that waits for no other. It belongs to the transaction in ctx, if there is one. An act that has happened cannot be refused because its
 // row cannot be written; the failure goes to the log, loudly. Hanging up right after an act does not keep it out of the log.
 func (l *Log) Record(ctx context.Context, e Event) {
 	if e.Outcome == "" {
@@ -62,14 +74,16 @@ func (l *Log) Record(ctx context.Context, e Event) {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 	defer cancel()
+	e.Actor, e.UserID, e.ClientID = clean(e.Actor), clean(e.UserID), clean(e.ClientID)
 	id, err := uuid.NewV7()
 	if err == nil {
-		_, err = l.db.Exec(ctx, `INSERT INTO audit (id, at, action, outcome, actor, user_id, client_id, request_id, detail)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
-			id.String(), db.At(l.now()), e.Action, e.Outcome, clean(e.Actor), clean(e.UserID), clean(e.ClientID), web.RequestID(ctx), db.JSON(&e.Detail))
+		place := l.sealPlace(ctx, id.String(), e.UserID)
+		_, err = l.db.Exec(ctx, `INSERT INTO audit (id, at, action, outcome, actor, user_id, client_id, request_id, detail, place)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`,
+			id.String(), db.At(l.now()), e.Action, e.Outcome, e.Actor, e.UserID, e.ClientID, web.RequestID(ctx), db.JSON(&e.Detail), place)
 	}
 	if err != nil {
-		l.log.ErrorContext(ctx, "audit row lost", "action", e.Action, "user_id", clean(e.UserID), "client_id", clean(e.ClientID), "err", err)
+		l.log.ErrorContext(ctx, "audit row lost", "action", e.Action, "user_id", e.UserID, "client_id", e.ClientID, "err", err)
 	}
 }
 

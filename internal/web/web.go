@@ -12,6 +12,7 @@ import (
 type (
 	requestIDKey struct{}
 	addressKey   struct{}
+	userAgentKey struct{}
 )
 
 // RequestID returns the id of the request in ctx, or "". Error pages show it as the reference; the log carries it.
@@ -34,6 +35,17 @@ func Address(ctx context.Context) netip.Addr {
 // WithAddress puts a client address into ctx.
 func WithAddress(ctx context.Context, a netip.Addr) context.Context {
 	return context.WithValue(ctx, addressKey{}, a)
+}
+
+// UserAgent returns what the client of the request in ctx says it is, or "". It is a stranger's text of any length.
+func UserAgent(ctx context.Context) string {
+	s, _ := ctx.Value(userAgentKey{}).(string)
+	return s
+}
+
+// WithUserAgent puts a client's own description into ctx.
+func WithUserAgent(ctx context.Context, s string) context.Context {
+	return context.WithValue(ctx, userAgentKey{}, s)
 }
 
 // Network names what one stranger usually commands, for limits: the IPv4 address or the IPv6 /64 of the request in ctx. It is ""

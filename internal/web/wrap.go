@@ -52,6 +52,7 @@ func Wrap(h http.Handler, o Options) http.Handler {
 			ResponseWriter: w,
 			log:            o.Log,
 			address:        client(r, o.TrustedProxies),
+			agent:          r.UserAgent(),
 			start:          o.Now(),
 		}
 		id, err := uuid.NewV7()
@@ -78,13 +79,14 @@ func Wrap(h http.Handler, o Options) http.Handler {
 }
 
 // exchange is one request and its answer in one allocation: the response writer that counts, and (as exchangeContext) the
-// context that knows id and address.
+// context that knows id, address and browser.
 type exchange struct {
 	context.Context // the request's own, below exchangeContext
 	http.ResponseWriter
 	log     *slog.Logger
 	id      string
 	address netip.Addr
+	agent   string
 	start   time.Time
 	status  int
 	bytes   int64
@@ -99,6 +101,8 @@ func (c *exchangeContext) Value(key any) any {
 		return c.id
 	case addressKey:
 		return c.address
+	case userAgentKey:
+		return c.agent
 	}
 	return c.Context.Value(key)
 }
