@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what the tests need and this machine lacks: Postgres, Redis, Chromium and Node.js (20 or newer).
+# Installs what the tests need and this machine lacks: Postgres, Redis, Chromium and Node.js (18 or newer).
 # Without root or sudo it names the packages and fails.
 set -euo pipefail
 
@@ -9,7 +9,8 @@ command -v redis-server >/dev/null || packages+=(redis-server)
 command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || packages+=(chromium)
 command -v node >/dev/null || packages+=(nodejs)
 command -v npm >/dev/null || packages+=(npm)
-command -v cc >/dev/null || packages+=(gcc libc6-dev) # go test -race
+# go test -race compiles a little C.
+echo '#include <stdlib.h>' | cc -E - >/dev/null 2>&1 || packages+=(gcc libc6-dev)
 
 if [ ${#packages[@]} -gt 0 ]; then
 	root=()
@@ -19,7 +20,7 @@ if [ ${#packages[@]} -gt 0 ]; then
 		echo "On Debian: apt-get install ${packages[*]} (as root)" >&2
 		exit 1
 	fi
-	echo "Installing: ${packages[*]}"
+	echo "Installing: ${packages[*]} (this can take some minutes)"
 	log=$(mktemp)
 	trap 'rm -f "$log"' EXIT
 	if ! { "${root[@]}" apt-get update -q && "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${packages[@]}"; } >"$log" 2>&1; then
@@ -28,7 +29,7 @@ if [ ${#packages[@]} -gt 0 ]; then
 	fi
 fi
 
-if [ "$(node -p 'process.versions.node.split(".")[0]')" -lt 20 ]; then
-	echo "The tests need Node.js 20 or newer; this is $(node --version)" >&2
+if [ "$(node -p 'process.versions.node.split(".")[0]')" -lt 18 ]; then
+	echo "The tests need Node.js 18 or newer, and $(command -v node) is $(node --version): put a newer one first in PATH" >&2
 	exit 1
 fi

@@ -6,5 +6,5 @@ cd e2e/openid-client
 if [ -f node_modules/.package-lock.json ] && [ node_modules/.package-lock.json -nt package-lock.json ]; then
 	exit 0
 fi
-npm ci --no-audit --no-fund --ignore-scripts --loglevel=error
+npm ci --no-audit --no-fund --no-update-notifier --ignore-scripts --loglevel=error
 touch node_modules/.package-lock.json

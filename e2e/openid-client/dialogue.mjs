@@ -2,6 +2,9 @@
 // answers with the address at which the app was called back. One line of JSON or of text each way, then the result.
 import { createInterface } from 'node:readline'
 import assert from 'node:assert/strict'
+import { webcrypto } from 'node:crypto'
+
+globalThis.crypto ??= webcrypto // Node.js 18, as in Debian 12, keeps it in the module
 
 export const { ISSUER, CLIENT_ID, CLIENT_SECRET, REDIRECT_URI, AUTH_METHOD } = process.env
 
