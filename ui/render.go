@@ -42,7 +42,12 @@ type view struct {
 	AppScheme string // private-use scheme of a program that a form's answer may lead to
 	ImageURL  string // a client's logo
 
-	Lang, Dir, Brand string // filled by render
+	Lang, Dir, Brand, Script string // filled by render
+}
+
+// scripts are the pages with a script. They do all their work without it, and no other page may run any.
+var scripts = map[string]string{
+	"register": "strength.js", "reset": "strength.js", "password_new": "strength.js", "account_password": "strength.js",
 }
 
 // render writes a page. It is complete before its first byte goes out, so that a failing template gives an error page.
@@ -62,7 +67,7 @@ func (p *Pages) render(w http.ResponseWriter, r *http.Request, v view) error {
 	if v.Title == "" {
 		v.Title = l.text(v.Name + ".title")
 	}
-	v.Lang, v.Dir, v.Brand = l.Lang, l.Dir, p.Config.Name
+	v.Lang, v.Dir, v.Brand, v.Script = l.Lang, l.Dir, p.Config.Name, scripts[v.Name]
 	var b bytes.Buffer
 	b.Grow(8 << 10)
 	if err := t.ExecuteTemplate(&b, "base", v); err != nil {
@@ -83,7 +88,8 @@ func (p *Pages) render(w http.ResponseWriter, r *http.Request, v view) error {
 	return nil
 }
 
-// policy forbids everything a page does not need: scripts altogether (XSS), being framed (clickjacking), sending forms elsewhere.
+// policy forbids everything a page does not need: scripts, but for our own file on the pages that have one (XSS), being framed
+// (clickjacking), sending forms elsewhere.
 func policy(v view) string {
 	form, img := "'self'", "'self' data:"
 	if source := cspSource(v.AppScheme); source != "" {
@@ -94,7 +100,11 @@ func policy(v view) string {
 			img += " " + source
 		}
 	}
-	return "default-src 'none'; style-src 'self'; img-src " + img + "; form-action " + form + "; frame-ancestors 'none'; base-uri 'none'"
+	script := ""
+	if v.Script != "" {
+		script = "; script-src 'self'; connect-src 'self'"
+	}
+	return "default-src 'none'" + script + "; style-src 'self'; img-src " + img + "; form-action " + form + "; frame-ancestors 'none'; base-uri 'none'"
 }
 
 // cspSource gives an origin or a scheme back if it can stand in a policy: nothing in it may end the directive (injection

@@ -117,6 +117,7 @@ func (p *Pages) loginRoutes() []web.Route {
 		{Pattern: "POST /login/recovery", Handler: p.recovery},
 		{Pattern: "GET /register", Handler: p.registerPage},
 		{Pattern: "POST /register", Handler: p.register},
+		{Pattern: "POST /password-strength", Handler: p.passwordStrength},
 		{Pattern: "GET /verify", Handler: p.verifyPage},
 		{Pattern: "POST /verify", Handler: p.verifyResend},
 		{Pattern: "GET /verify/link", Handler: p.verifyLinkPage},
