@@ -68,6 +68,9 @@ func (d *Directory) ErasureDue(ctx context.Context, userID string) (time.Time, e
 	return due.Time, nil
 }
 
+// ErasureGrace is how long after AskErasure a person is erased.
+func (d *Directory) ErasureGrace() time.Duration { return d.erasureGrace }
+
 // CancelErasure opens a closing account again for the person, who has signed in. What ended when it was closed stays ended.
 // ErrNotFound once the grace period is over, and for an account that an administrator has disabled meanwhile.
 func (d *Directory) CancelErasure(ctx context.Context, userID string) error {

@@ -35,6 +35,7 @@ func (p *Pages) accountRoutes() []web.Route {
 		{Pattern: "GET /confirm", Handler: p.signedIn(p.confirmPage)},
 		{Pattern: "POST /confirm", Handler: p.signedIn(p.confirm)},
 	}
+	routes = append(routes, p.privacyRoutes()...)
 	if p.Inbox != nil {
 		routes = append(routes,
 			web.Route{Pattern: "GET /inbox", Handler: p.onThisMachine(p.inboxPage)},
@@ -71,7 +72,7 @@ func (p *Pages) confirmed(next handler) handler {
 // The notices that a page may carry after a redirect, by the word in ?done=. A word that is not here shows nothing, so
 // that no link from elsewhere can put words of its own on our pages.
 var accountNotices = []string{
-	"saved", "email_sent", "email", "password", "two_step_off", "withdrawn", "session_ended", "sessions_ended", "confirmed",
+	"saved", "email_sent", "email", "password", "two_step_off", "withdrawn", "session_ended", "sessions_ended", "confirmed", "export", "kept",
 }
 
 // done gives the locale key of the notice that a request asks for, or "".

@@ -35,6 +35,8 @@ var places = map[string]string{
 	"email":    "/account/email",
 	"setup":    "/account/two-step/setup",
 	"two-step": "/account/two-step?done=confirmed",
+	"privacy":  "/account/privacy",
+	"delete":   "/account/privacy/delete",
 	"":         "/account",
 }
 

@@ -56,7 +56,7 @@ func (p *Pages) forgot(w http.ResponseWriter, r *http.Request) error {
 	}
 	// Nobody's mailbox has its limit and its place behind the answer too.
 	if err := p.mailOnce(ctx, email, func(ctx context.Context) error {
-		if u.Status != identity.StatusActive {
+		if u.Status != identity.StatusActive && u.Status != identity.StatusClosing {
 			return nil
 		}
 		return p.sendReset(ctx, u, v.ID)

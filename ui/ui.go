@@ -55,6 +55,8 @@ type Pages struct {
 	assets  assets
 	cross   *http.CrossOriginProtection
 
+	exporting sync.Mutex // one file of data at a time is made in this process
+
 	// What need not, or must not, delay an answer.
 	behind     sync.WaitGroup
 	behindSeat chan struct{}
@@ -115,6 +117,8 @@ func (p *Pages) loginRoutes() []web.Route {
 		{Pattern: "POST /login/code", Handler: p.code},
 		{Pattern: "GET /login/recovery", Handler: p.recoveryPage},
 		{Pattern: "POST /login/recovery", Handler: p.recovery},
+		{Pattern: "GET /closing", Handler: p.closingPage},
+		{Pattern: "POST /closing", Handler: p.keep},
 		{Pattern: "GET /register", Handler: p.registerPage},
 		{Pattern: "POST /register", Handler: p.register},
 		{Pattern: "POST /password-strength", Handler: p.passwordStrength},

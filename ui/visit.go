@@ -111,6 +111,9 @@ type onwardPage struct{ Next string }
 // fixation); u is the person as the password was checked. The session goes on under its id if it was the same person's, and ends if it was another's.
 func (p *Pages) enter(w http.ResponseWriter, r *http.Request, v visit, u identity.User, amr []string) error {
 	ctx := r.Context()
+	if u.Status == identity.StatusClosing {
+		return p.askToKeep(w, r, v, u, amr)
+	}
 	token, s, err := p.People.StartSession(ctx, u.ID, amr, deviceOf(r), p.Site.SessionToken(r), u.PasswordChangedAt)
 	if errors.Is(err, identity.ErrNotFound) { // disabled, erased or given another password in this very moment
 		return p.redirect(w, r, withInteraction("/login?n=timeout", v.ID))
