@@ -12,23 +12,24 @@ import (
 	"time"
 )
 
-// conn is one keep-alive HTTP/1.1 connection. It writes ready-made bytes and reads just enough of the answer, because the
-// driver shares the machine with what it measures: net/http's client would cost more than some of the servers.
+// conn is one keep-alive HTTP/1.1 connection: of net/http's client as most programs would use it, or a lean one that writes
+// ready-made bytes and reads just enough of the answer. The driver shares the machine with what it measures, and the first
+// costs as much as a simple server.
 type conn struct {
 	address string
 	net     net.Conn
 	in      *bufio.Reader
 	out     []byte
 
-	standard http.RoundTripper // set: net/http's client carries the requests instead
+	standard http.RoundTripper // nil: lean
 
 	status   int
 	location []byte
 	body     []byte
 }
 
-func dial(address string, standard bool) (*conn, error) {
-	if standard {
+func dial(address string, lean bool) (*conn, error) {
+	if !lean {
 		return &conn{address: address, standard: &http.Transport{MaxIdleConnsPerHost: 1}}, nil
 	}
 	n, err := net.Dial("tcp", address)

@@ -28,7 +28,7 @@ type result struct {
 type load struct {
 	connections    int
 	warmUp, length time.Duration
-	standard       bool // by net/http's client
+	lean           bool // by conn's own HTTP instead of net/http's client
 }
 
 // measure loads address with the case: a warm-up, then for as long as told.
@@ -41,7 +41,7 @@ func measure(address string, tc testCase, l load) (result, error) {
 	}
 	workers := make([]worker, l.connections)
 	for i := range workers {
-		c, err := dial(address, l.standard)
+		c, err := dial(address, l.lean)
 		if err != nil {
 			return result{}, err
 		}
