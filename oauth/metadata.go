@@ -86,7 +86,7 @@ func (s *Server) buildMetadata() (document, error) {
 		PromptValues:             []string{"none", "login", "consent", "select_account"},
 		ClaimTypes:               []string{"normal"},
 		ClaimsSupported:          append(claims, personal...),
-		UILocales:                []string{"en"},
+		UILocales:                []string{"en", "de", "fr", "es", "ja", "ar"}, // the languages of ui
 		ClaimsParameter:          true,
 		ResponseIssuer:           true,
 	})

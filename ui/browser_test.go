@@ -20,6 +20,7 @@ type browser struct {
 	origin  *url.URL
 	jar     http.CookieJar
 	agent   string
+	accept  string // Accept-Language
 }
 
 func (w *world) browser(t testing.TB) *browser {
@@ -71,6 +72,9 @@ func (b *browser) roundTrip(method, path string, form url.Values, header http.He
 		r.Header[name] = values
 	}
 	r.Header.Set("User-Agent", b.agent)
+	if b.accept != "" {
+		r.Header.Set("Accept-Language", b.accept)
+	}
 	if method == http.MethodPost && r.Header.Get("Content-Type") == "" {
 		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	}

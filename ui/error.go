@@ -68,7 +68,7 @@ func (p *Pages) Error(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	r = p.listen(r)
 	if e.status >= http.StatusInternalServerError {
-		learn(r.Context(), func(a *audience) { a.isolated = true })
+		learn(r.Context(), func(a *audience) { a.alone = true })
 	}
 	l := p.locale(r.Context())
 	content := errorContent{Heading: l.text(e.key), Text: l.text(e.key + ".text"), Advice: l.text(e.key + ".do")}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 
@@ -16,7 +17,7 @@ import (
 )
 
 // languages are the folders of locale/; the first is for people who speak none of them. oauth's metadata names the same.
-var languages = []language.Tag{language.English}
+var languages = []language.Tag{language.English, language.German, language.French, language.Spanish, language.Japanese, language.Arabic}
 
 // locale is one language with its words. Pages hold the words fast when they are parsed, so each language has its own set.
 type locale struct {
@@ -130,13 +131,13 @@ func loadTexts(files fs.FS, dir string) (texts, error) {
 // audience is what a request tells of the languages its person reads. It rides in the request's context, since mails
 // behind the answer speak the language of the page too.
 type audience struct {
-	mu       sync.Mutex
-	app      string // ui_locales of the app that sent the person
-	accept   string // Accept-Language of the browser
-	token    string // of the session, whose person may have said which language they prefer
-	userID   string // the same person, once the session was read
-	picked   *locale
-	isolated bool // ask the stores nothing: they are what failed
+	mu     sync.Mutex
+	app    string // ui_locales of the app that sent the person
+	accept string // Accept-Language of the browser
+	token  string // of the session, whose person may have said which language they prefer
+	userID string // the same person, once the session was read
+	picked *locale
+	alone  bool // ask the stores nothing: they are what failed
 }
 
 type audienceKey struct{}
@@ -194,22 +195,19 @@ func (p *Pages) locale(ctx context.Context) *locale {
 }
 
 func (p *Pages) pick(ctx context.Context, a *audience) *locale {
-	if l, ok := p.spoken(a.app); ok {
+	if l, ok := p.named(a.app); ok {
 		return l
 	}
-	if l, ok := p.spoken(p.preference(ctx, a)); ok {
+	if l, ok := p.named(p.preference(ctx, a)); ok {
 		return l
 	}
-	if l, ok := p.spoken(a.accept); ok {
-		return l
-	}
-	return p.locales[0]
+	return p.nearest(parseLanguages(a.accept))
 }
 
 // preference is the language in the profile of the person who is signed in, "" if there is none. That it cannot be read
 // is no reason to show no page.
 func (p *Pages) preference(ctx context.Context, a *audience) string {
-	if a.isolated {
+	if a.alone {
 		return ""
 	}
 	if a.userID == "" && a.token != "" {
@@ -238,30 +236,44 @@ func (p *Pages) unheard(ctx context.Context, err error) string {
 
 // localeFor is the language of a mail to a person: what they prefer, else that of the page which caused it.
 func (p *Pages) localeFor(ctx context.Context, u identity.User) *locale {
-	if l, ok := p.spoken(u.Profile.Locale); ok {
+	if l, ok := p.named(u.Profile.Locale); ok {
 		return l
 	}
 	return p.locale(ctx)
 }
 
+// named finds the best language for a list, but only among those that the list itself names: where an app or a person
+// wants one that we do not speak, the next source knows better than a cousin of it.
+func (p *Pages) named(list string) (*locale, bool) {
+	wanted := slices.DeleteFunc(parseLanguages(list), func(tag language.Tag) bool {
+		base, _ := tag.Base()
+		return !slices.ContainsFunc(p.locales, func(l *locale) bool { return l.Lang == base.String() })
+	})
+	if len(wanted) == 0 {
+		return nil, false
+	}
+	return p.nearest(wanted), true
+}
+
+// nearest finds the language that people who read the wanted ones are most at home in.
+func (p *Pages) nearest(wanted []language.Tag) *locale {
+	_, i, _ := p.matcher.Match(wanted...)
+	return p.locales[i]
+}
+
 // maxLanguages bounds, in bytes, what is read of a list of languages.
 const maxLanguages = 256
 
-// spoken finds the language that suits a list of them best, in the form of Accept-Language. Ours must be one that its
-// readers are at home in: a far cousin is worse than what comes next.
-func (p *Pages) spoken(list string) (*locale, bool) {
+// parseLanguages reads a list in the form of Accept-Language (RFC 9110 §12.5.4), the most wanted first; nil if it is malformed.
+func parseLanguages(list string) []language.Tag {
 	if len(list) > maxLanguages {
 		list = list[:strings.LastIndexByte(list[:maxLanguages], ',')+1]
 	}
 	wanted, _, err := language.ParseAcceptLanguage(strings.TrimRight(list, ", "))
-	if err != nil || len(wanted) == 0 {
-		return nil, false
+	if err != nil {
+		return nil
 	}
-	_, i, sure := p.matcher.Match(wanted...)
-	if sure < language.High {
-		return nil, false
-	}
-	return p.locales[i], true
+	return wanted
 }
 
 // uiLocales puts the tags of ui_locales into the form of Accept-Language. Each may be unknown or malformed.

@@ -24,7 +24,7 @@ var builtKeys = []string{
 // TestTextsCompleteAndUsed reads every template and every Go string for the keys they use.
 func TestTextsCompleteAndUsed(t *testing.T) {
 	t.Parallel()
-	all, err := loadTexts(localeFiles, "locale/en")
+	all, err := loadTexts(localeFiles, "locale/en") // TestLanguagesComplete compares the others with it
 	if err != nil {
 		t.Fatal(err)
 	}
