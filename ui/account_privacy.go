@@ -303,7 +303,7 @@ func (p *Pages) TendPrivacy(ctx context.Context) error {
 	return err
 }
 
-// EraseDue erases people whose grace period is over and sends each a last mail. serve calls it each hour.
+// EraseDue erases people whose grace period is over and sends each a last mail. serve calls it every few minutes.
 func (p *Pages) EraseDue(ctx context.Context) error {
 	erased, err := p.People.EraseDue(ctx)
 	for _, u := range erased {

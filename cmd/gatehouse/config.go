@@ -91,6 +91,8 @@ type settings struct {
 	InteractionTTL time.Duration `name:"interaction-ttl" env:"GATEHOUSE_INTERACTION_TTL" default:"1h" placeholder:"TIME" group:"life" help:"Time a person has to sign in and consent. [${default}]"`
 	SessionIdle    time.Duration `env:"GATEHOUSE_SESSION_IDLE" default:"14d" placeholder:"TIME" group:"life" help:"Session in a browser, unused. [${default}]"`
 	SessionMax     time.Duration `env:"GATEHOUSE_SESSION_MAX" default:"90d" placeholder:"TIME" group:"life" help:"Session in a browser, at most. [${default}]"`
+	ErasureGrace   time.Duration `env:"GATEHOUSE_ERASURE_GRACE" default:"7d" placeholder:"TIME" group:"life" help:"Account that its person has closed, until it is erased; signing in keeps it. [${default}]"`
+	ExportTTL      time.Duration `name:"export-ttl" env:"GATEHOUSE_EXPORT_TTL" default:"24h" placeholder:"TIME" group:"life" help:"File with a person's data, waiting to be fetched. [${default}]"`
 	AuditRetention time.Duration `env:"GATEHOUSE_AUDIT_RETENTION" default:"400d" placeholder:"TIME" group:"life" help:"Rows of the audit log; they go by whole months, so up to 31 days later. [${default}]"`
 	KeyRotation    time.Duration `env:"GATEHOUSE_KEY_ROTATION" default:"90d" placeholder:"TIME" group:"life" help:"Signing key in use. [${default}]"`
 	JWKSCache      time.Duration `name:"jwks-cache" env:"GATEHOUSE_JWKS_CACHE" default:"1h" placeholder:"TIME" group:"life" help:"How long apps may keep the list of public keys; a new key waits this long before it signs. [${default}]"`
@@ -184,6 +186,7 @@ func (s *settings) checkNumbers() error {
 		{"interaction-ttl", s.InteractionTTL, time.Minute, day},
 		{"session-idle", s.SessionIdle, time.Minute, 3650 * day},
 		{"session-max", s.SessionMax, time.Minute, 3650 * day},
+		{"export-ttl", s.ExportTTL, time.Minute, 30 * day},
 		{"audit-retention", s.AuditRetention, day, 36500 * day},
 		{"key-rotation", s.KeyRotation, time.Hour, 3650 * day},
 		{"jwks-cache", s.JWKSCache, time.Second, 7 * day},
@@ -194,6 +197,9 @@ func (s *settings) checkNumbers() error {
 		if l.value < l.min || l.value > l.max {
 			return badSetting(l.flag, "%s is out of range: choose %s to %s", span(l.value), span(l.min), span(l.max))
 		}
+	}
+	if err := checkErasureGrace("erasure-grace", s.ErasureGrace); err != nil {
+		return err
 	}
 	if s.SessionMax < s.SessionIdle {
 		return badSetting("session-max", "%s is shorter than --session-idle %s: make it longer", span(s.SessionMax), span(s.SessionIdle))

@@ -35,6 +35,8 @@ import (
 )
 
 const (
+	// eraseEvery is well below the least grace period; a server that is often restarted gets round to it too.
+	eraseEvery = 10 * time.Minute
 	// drainTime bounds how long a stopping server waits for requests and mails under way.
 	drainTime = 20 * time.Second
 	// openTime bounds how long a start waits for database and cache.
@@ -131,6 +133,7 @@ func (c *serveCommand) Run(t *terminal) error {
 	people, err := identity.New(t.ctx, identity.Config{
 		DB: data.db, Cache: data.cache, Seal: data.seal, Audit: data.audit, Log: log, Revoke: grants.EndUser,
 		SessionIdle: s.SessionIdle, SessionMax: s.SessionMax, PasswordWorkers: s.PasswordWorkers,
+		ErasureGrace: s.ErasureGrace, ExportLife: s.ExportTTL,
 		Limits: identity.Limits{
 			AccountTries: s.LimitAccountTries, AccountWindow: s.LimitAccountWindow,
 			AddressTries: s.LimitAddressTries, AddressWindow: s.LimitAddressWindow,
@@ -191,6 +194,8 @@ func (c *serveCommand) Run(t *terminal) error {
 	background.every(10*time.Second, "chain audit log", tree.Append)
 	background.once("maintain audit log", tree.Maintain)
 	background.every(time.Hour, "maintain audit log", tree.Maintain)
+	background.every(time.Minute, "tend privacy", pages.TendPrivacy)
+	background.every(eraseEvery, "erase people", pages.EraseDue)
 	background.every(time.Hour, "purge", func(ctx context.Context) error {
 		return errors.Join(people.Purge(ctx), grants.Purge(ctx))
 	})

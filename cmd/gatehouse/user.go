@@ -23,20 +23,31 @@ type userCommands struct {
 	Enable        userEnable        `cmd:"" help:"Open a disabled account again."`
 	ResetPassword userResetPassword `cmd:"" help:"Give an account a new one-time password, which is printed; its sessions end."`
 	TwoStepOff    userTwoStepOff    `cmd:"" help:"Turn an account's two-step sign-in off, for somebody who lost phone and recovery codes."`
+	Export        userExport        `cmd:"" help:"Write everything held about a person into a zip file."`
+	Delete        userDelete        `cmd:"" help:"Close an account and erase it when the grace period is over; the person is told. user enable calls it off."`
+	Erase         userErase         `cmd:"" help:"Erase accounts at once and for good."`
 }
 
 // openPeople is the part of serve's wiring that looks after people.
 func openPeople(ctx context.Context, d *data) (*identity.Directory, error) {
-	key, err := d.seal.Secret(ctx, d.db, "refresh-token")
+	c, err := peopleConfig(ctx, d)
 	if err != nil {
 		return nil, err
+	}
+	return identity.New(ctx, c)
+}
+
+func peopleConfig(ctx context.Context, d *data) (identity.Config, error) {
+	key, err := d.seal.Secret(ctx, d.db, "refresh-token")
+	if err != nil {
+		return identity.Config{}, err
 	}
 	grants := oauth.OpenGrants(oauth.GrantsConfig{
 		DB: d.db, Audit: d.audit, Key: key, Revocations: oauth.OpenRevocations(d.db, nil),
 	})
-	return identity.New(ctx, identity.Config{
+	return identity.Config{
 		DB: d.db, Cache: d.cache, Seal: d.seal, Audit: d.audit, Log: d.log, Revoke: grants.EndUser,
-	})
+	}, nil
 }
 
 // withData runs f on the opened data of a command.
