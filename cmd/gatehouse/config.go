@@ -480,20 +480,21 @@ func decodeDuration(ctx *kong.DecodeContext, target reflect.Value) error {
 	if err := ctx.Scan.PopValueInto("duration", &text); err != nil {
 		return err
 	}
-	var d time.Duration
-	var err error
-	if days, ok := strings.CutSuffix(text, "d"); ok {
-		var n uint64
-		n, err = strconv.ParseUint(days, 10, 16)
-		d = time.Duration(n) * 24 * time.Hour
-	} else {
-		d, err = time.ParseDuration(text)
-	}
+	d, err := parseSpan(text)
 	if err != nil {
 		return fmt.Errorf("%q is not a time: write it like 30s, 10m, 24h or 90d", text)
 	}
 	target.SetInt(int64(d))
 	return nil
+}
+
+// parseSpan reads a duration as a setting is written, whole days included.
+func parseSpan(text string) (time.Duration, error) {
+	if days, ok := strings.CutSuffix(text, "d"); ok {
+		n, err := strconv.ParseUint(days, 10, 16)
+		return time.Duration(n) * 24 * time.Hour, err
+	}
+	return time.ParseDuration(text)
 }
 
 // span writes a duration as a setting is written: 10m, 24h, 90d.

@@ -43,6 +43,7 @@ type commands struct {
 	User    userCommands   `cmd:"" help:"Look after people."`
 	Client  clientCommands `cmd:"" help:"Look after the apps that sign people in."`
 	Keys    keysCommands   `cmd:"" help:"Look after the signing keys."`
+	Audit   auditCommands  `cmd:"" help:"Read the audit log, and prove that it is whole."`
 	Version versionCommand `cmd:"" help:"Tell the version."`
 }
 

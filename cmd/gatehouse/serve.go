@@ -240,6 +240,10 @@ func (c *serveCommand) Run(t *terminal) error {
 		_ = server.Close()
 	}
 	pages.Wait()
+	background.stop()
+	if err := tree.Append(ctx); err != nil {
+		log.Error("audit log not chained to its end", "err", err)
+	}
 	return nil
 }
 

@@ -66,6 +66,7 @@ func withData(t *terminal, s *storage, f func(d *data) error) error {
 		return err
 	}
 	defer d.close()
+	d.audit = d.audit.By("cli")
 	return f(d)
 }
 

@@ -39,6 +39,7 @@ type Log struct {
 	log    *slog.Logger
 	now    func() time.Time
 	places *places // nil: places are not kept
+	actor  string  // of events that name none
 }
 
 // New gives a Log on d that keeps no places, for whoever has no master key; now may be nil.
@@ -57,6 +58,13 @@ func Open(ctx context.Context, d *db.DB, s *seal.Sealer, log *slog.Logger, now f
 	return l, err
 }
 
+// By gives the same log for somebody who acts behind no request, such as "cli": whoever an event names as its actor comes first.
+func (l *Log) By(actor string) *Log {
+	by := *l
+	by.actor = actor
+	return &by
+}
+
 // maxText bounds each id in a row; some come from requests that were refused.
 const maxText = 200
 
@@ -68,6 +76,9 @@ const patience = 5 * time.Second
 func (l *Log) Record(ctx context.Context, e Event) {
 	if e.Outcome == "" {
 		e.Outcome = Success
+	}
+	if e.Actor == "" {
+		e.Actor = l.actor
 	}
 	if e.Detail == nil {
 		e.Detail = map[string]string{}

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -19,6 +20,9 @@ import (
 // origin is the first line of every checkpoint and the name of the key that signs it.
 const origin = "gatehouse/audit"
 
+// CheckpointBegin is how the text of a checkpoint begins.
+const CheckpointBegin = origin + "\n"
+
 // checkpoint is a signed statement: the tree had this hash at this size, and rows older than Kept may have been removed.
 type checkpoint struct {
 	tlog.Tree
@@ -30,11 +34,17 @@ func (c checkpoint) text() string {
 	return fmt.Sprintf("%s\n%d\n%s\nat %s\nkept since %s\n", origin, c.N, c.Hash, stamp(c.At), stamp(c.Kept))
 }
 
+var errMalformed = errors.New("checkpoint: malformed")
+
 func parseCheckpoint(text string) (c checkpoint, err error) {
-	var hash, at, kept string
-	if _, err = fmt.Sscanf(text, origin+"\n%d\n%s\nat %s\nkept since %s\n", &c.N, &hash, &at, &kept); err != nil {
-		return c, fmt.Errorf("checkpoint: %w", err)
+	lines := strings.Split(text, "\n")
+	if len(lines) != 6 {
+		return c, errMalformed
 	}
+	if c.N, err = strconv.ParseInt(lines[1], 10, 64); err != nil {
+		return c, errMalformed
+	}
+	hash, at, kept := lines[2], strings.TrimPrefix(lines[3], "at "), strings.TrimPrefix(lines[4], "kept since ")
 	if c.Hash, err = tlog.ParseHash(hash); err != nil {
 		return c, err
 	}
@@ -45,7 +55,7 @@ func parseCheckpoint(text string) (c checkpoint, err error) {
 		return c, err
 	}
 	if c.N < 0 || c.text() != text { // one spelling only
-		return c, errors.New("checkpoint: malformed")
+		return c, errMalformed
 	}
 	return c, nil
 }
