@@ -7,8 +7,9 @@ import (
 )
 
 type appsPage struct {
-	Done string
-	Apps []appRow
+	Done   string
+	Person string
+	Apps   []appRow
 }
 
 type appRow struct {
@@ -29,7 +30,7 @@ func (p *Pages) appsPage(w http.ResponseWriter, r *http.Request, s identity.Sess
 	if err != nil {
 		return err
 	}
-	page, l, now := appsPage{Done: done(r)}, p.locale(r.Context()), p.Now()
+	page, l, now := appsPage{Done: done(r), Person: u.ID}, p.locale(r.Context()), p.Now()
 	for _, app := range apps {
 		row := appRow{
 			ID: app.Client.ID, Name: app.Client.Name, Site: webURL(app.Client.ClientURI),

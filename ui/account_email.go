@@ -22,6 +22,7 @@ type emailPage struct {
 	Done     string
 	Email    string
 	Verified bool
+	Person   string
 	New      string // what was typed
 	Errors   identity.FieldErrors
 }
@@ -36,7 +37,7 @@ func (p *Pages) emailPage(w http.ResponseWriter, r *http.Request, s identity.Ses
 
 func (p *Pages) showEmail(w http.ResponseWriter, r *http.Request, u identity.User, typed string, problems identity.FieldErrors) error {
 	v := view{Name: "account_email", Wide: true, Nav: "email", Content: emailPage{
-		Done: done(r), Email: u.Email, Verified: u.EmailVerified, New: typed, Errors: problems,
+		Done: done(r), Email: u.Email, Verified: u.EmailVerified, Person: u.ID, New: typed, Errors: problems,
 	}}
 	if len(problems) > 0 {
 		v.Status = http.StatusUnprocessableEntity
@@ -94,6 +95,7 @@ func (p *Pages) askNewEmail(w http.ResponseWriter, r *http.Request, s identity.S
 
 type emailLinkPage struct {
 	Token   string
+	Person  string
 	Old     string
 	Problem string // locale key: why the link cannot be used; empty: it can
 	SignIn  bool   // signing in helps
@@ -128,7 +130,7 @@ func (p *Pages) showEmailLink(w http.ResponseWriter, r *http.Request, s identity
 	case u.ID != s.UserID:
 		page.Problem = "account_email_link.other"
 	default:
-		page.Old = u.Email
+		page.Old, page.Person = u.Email, u.ID
 	}
 	v := view{Name: "account_email_link", Content: page}
 	if page.Problem != "" {

@@ -8,6 +8,7 @@ import (
 )
 
 type accountPasswordPage struct {
+	Person   string
 	Email    string
 	TwoStep  bool
 	Errors   identity.FieldErrors
@@ -24,7 +25,7 @@ func (p *Pages) passwordPage(w http.ResponseWriter, r *http.Request, s identity.
 
 func (p *Pages) showPassword(w http.ResponseWriter, r *http.Request, u identity.User, typed string, problems identity.FieldErrors) error {
 	v := view{Name: "account_password", Wide: true, Nav: "password", Content: accountPasswordPage{
-		Email: u.Email, TwoStep: u.HasTOTP, Errors: problems, Strength: measure(typed, personal(u)...),
+		Person: u.ID, Email: u.Email, TwoStep: u.HasTOTP, Errors: problems, Strength: measure(typed, personal(u)...),
 	}}
 	if len(problems) > 0 {
 		v.Status = http.StatusUnprocessableEntity

@@ -30,6 +30,7 @@ func (p *Pages) privacyRoutes() []web.Route {
 
 type privacyPage struct {
 	Done     string
+	Person   string
 	Export   *exportRow // nil: none was asked for
 	Consents []consentRow
 }
@@ -56,7 +57,7 @@ func (p *Pages) privacyPage(w http.ResponseWriter, r *http.Request, s identity.S
 	if err != nil {
 		return err
 	}
-	page, l := privacyPage{Done: done(r)}, p.locale(ctx)
+	page, l := privacyPage{Done: done(r), Person: s.UserID}, p.locale(ctx)
 	switch e, err := p.People.Export(ctx, u.ID); {
 	case err == nil:
 		page.Export = &exportRow{ID: e.ID, Ready: e.Ready(), Done: e.Done, Parts: e.Parts, Until: l.moment(e.ExpiresAt, u.Profile.Zoneinfo)}
@@ -162,6 +163,7 @@ func (p *Pages) download(w http.ResponseWriter, r *http.Request, s identity.Sess
 }
 
 type deletePage struct {
+	Person string
 	Email  string
 	Until  string
 	Errors identity.FieldErrors
@@ -177,7 +179,7 @@ func (p *Pages) deletePage(w http.ResponseWriter, r *http.Request, s identity.Se
 
 func (p *Pages) showDelete(w http.ResponseWriter, r *http.Request, u identity.User, problems identity.FieldErrors) error {
 	until := p.locale(r.Context()).moment(p.Now().Add(p.People.ErasureGrace()), u.Profile.Zoneinfo)
-	v := view{Name: "account_delete", Wide: true, Nav: "privacy", Content: deletePage{Email: u.Email, Until: until, Errors: problems}}
+	v := view{Name: "account_delete", Wide: true, Nav: "privacy", Content: deletePage{Person: u.ID, Email: u.Email, Until: until, Errors: problems}}
 	if len(problems) > 0 {
 		v.Status = http.StatusUnprocessableEntity
 	}

@@ -11,6 +11,7 @@ import (
 
 type profilePage struct {
 	Done          string
+	Person        string
 	Email         string
 	EmailVerified bool
 	Groups        []fieldGroup
@@ -47,7 +48,7 @@ func (p *Pages) profilePage(w http.ResponseWriter, r *http.Request, s identity.S
 
 func (p *Pages) showProfile(w http.ResponseWriter, r *http.Request, u identity.User, shown identity.Profile, problems identity.FieldErrors) error {
 	v := view{Name: "account_profile", Wide: true, Nav: "profile", Content: profilePage{
-		Done: done(r), Email: u.Email, EmailVerified: u.EmailVerified,
+		Done: done(r), Person: u.ID, Email: u.Email, EmailVerified: u.EmailVerified,
 		Groups: profileGroups(shown, u.Profile), Zones: identity.Zones(), Errors: problems,
 	}}
 	if len(problems) > 0 {

@@ -8,6 +8,7 @@ import (
 
 type sessionsPage struct {
 	Done   string
+	Person string
 	This   sessionRow
 	Others []sessionRow
 }
@@ -30,7 +31,7 @@ func (p *Pages) sessionsPage(w http.ResponseWriter, r *http.Request, s identity.
 	if err != nil {
 		return err
 	}
-	page, l, now := sessionsPage{Done: done(r)}, p.locale(r.Context()), p.Now()
+	page, l, now := sessionsPage{Done: done(r), Person: u.ID}, p.locale(r.Context()), p.Now()
 	for _, one := range sessions {
 		row := sessionRow{
 			ID: one.ID, Device: l.device(one.Device.UserAgent), TwoStep: one.ACR() == identity.ACRMFA,

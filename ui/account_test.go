@@ -437,12 +437,15 @@ func TestTwoStepSetup(t *testing.T) {
 	if again := strings.ReplaceAll(textOf(p.id("totp-secret")), " ", ""); again != secret {
 		t.Errorf("after a wrong code the secret is %q, want the same", again)
 	}
+	thief := w.browser(t) // knows the password
+	thief.signIn(alice).want(http.StatusOK, "sign-out")
 	before := b.cookie("gatehouse-session")
 	code, err := totp.GenerateCode(secret, w.clock.now())
 	if err != nil {
 		t.Fatal(err)
 	}
-	p = b.press(p, "setup-submit", map[string]string{"code": code}).want(http.StatusOK, "recovery-codes", "codes-saved")
+	p = b.press(p, "setup-submit", map[string]string{"code": code}).want(http.StatusOK, "recovery-codes", "codes-saved").says("Your other devices were signed out")
+	thief.get("/account").at("/login")
 	codes := strings.Fields(textOf(p.id("recovery-codes")))
 	if len(codes) != 10 {
 		t.Fatalf("%d recovery codes, want 10: %q", len(codes), codes)

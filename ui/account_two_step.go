@@ -11,13 +11,14 @@ import (
 
 type twoStepPage struct {
 	Done      string
+	Person    string
 	On        bool
 	CodesLeft string
 	FewCodes  bool
 }
 
 func (p *Pages) twoStepPage(w http.ResponseWriter, r *http.Request, s identity.Session) error {
-	page := twoStepPage{Done: done(r), On: s.HasTOTP}
+	page := twoStepPage{Done: done(r), Person: s.UserID, On: s.HasTOTP}
 	if s.HasTOTP {
 		left, err := p.People.RecoveryCodesLeft(r.Context(), s.UserID)
 		if err != nil {
@@ -29,6 +30,7 @@ func (p *Pages) twoStepPage(w http.ResponseWriter, r *http.Request, s identity.S
 }
 
 type setupPage struct {
+	Person string
 	QR     template.URL // data: URL of a PNG
 	Secret []string     // in groups of four, for typing
 	Link   template.URL // otpauth: opens an app on this device
@@ -49,6 +51,7 @@ func (p *Pages) showSetup(w http.ResponseWriter, r *http.Request, s identity.Ses
 		return err
 	}
 	page := setupPage{
+		Person: s.UserID,
 		// Both are made by identity from a secret and a configured name, and escaped there.
 		QR:     template.URL("data:image/png;base64," + base64.StdEncoding.EncodeToString(e.QR)), //nolint:gosec // base64
 		Link:   template.URL(e.URL),                                                              //nolint:gosec // net/url wrote it
@@ -70,6 +73,7 @@ func (p *Pages) showSetup(w http.ResponseWriter, r *http.Request, s identity.Ses
 type codesPage struct {
 	Codes []string
 	New   bool // in place of older ones
+	Ended bool // other sessions did
 	Email string
 }
 
@@ -93,10 +97,15 @@ func (p *Pages) setUp(w http.ResponseWriter, r *http.Request, s identity.Session
 	case err != nil:
 		return err
 	}
+	// The other sessions have proven the password only, which from now on is not enough.
+	ended, err := p.People.EndSessions(r.Context(), s.UserID, s.ID)
+	if err != nil {
+		return err
+	}
 	if err := p.stepUp(w, r, s, []string{identity.AMROTP, identity.AMRMFA}); err != nil {
 		return err
 	}
-	return p.showCodes(w, r, s, codes, false)
+	return p.showCodes(w, r, s, codesPage{Codes: codes, Ended: ended > 0})
 }
 
 func (p *Pages) newCodes(w http.ResponseWriter, r *http.Request, s identity.Session) error {
@@ -107,23 +116,21 @@ func (p *Pages) newCodes(w http.ResponseWriter, r *http.Request, s identity.Sess
 	if err != nil {
 		return err
 	}
-	return p.showCodes(w, r, s, codes, true)
+	return p.showCodes(w, r, s, codesPage{Codes: codes, New: true})
 }
 
-func (p *Pages) showCodes(w http.ResponseWriter, r *http.Request, s identity.Session, codes []string, renewed bool) error {
+func (p *Pages) showCodes(w http.ResponseWriter, r *http.Request, s identity.Session, page codesPage) error {
 	u, err := p.People.User(r.Context(), s.UserID)
 	if err != nil {
 		return err
 	}
 	notice := p.mailTwoStepOn
-	if renewed {
+	if page.New {
 		notice = p.mailNewCodes
 	}
 	p.sent(r, notice(r.Context(), u, deviceOf(r)))
-	return p.render(w, r, view{
-		Name: "account_two_step_codes", Wide: true, Nav: "two-step",
-		Content: codesPage{Codes: codes, New: renewed, Email: u.Email},
-	})
+	page.Email = u.Email
+	return p.render(w, r, view{Name: "account_two_step_codes", Content: page, Wide: true, Nav: "two-step"})
 }
 
 func (p *Pages) turnOff(w http.ResponseWriter, r *http.Request, s identity.Session) error {

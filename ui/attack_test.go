@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strings"
 	"testing"
@@ -537,6 +538,50 @@ func TestAccountChosenInAnotherTab(t *testing.T) {
 		t.Fatalf("Bob's account is handed to the app by a page that showed Alice's: %s", p.away)
 	}
 	p.want(http.StatusOK, "select-this").says(bob)
+}
+
+// A page of Alice's account is open in one tab while another tab signs Bob in: no button of it may act on Bob's account.
+func TestAccountFormFilledInAfterASwitch(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	b, u := w.member(t, alice)
+	open := b.get("/account/profile").want(http.StatusOK, "profile-submit")
+	w.person(t, bob)
+	b.post("/login", url.Values{"email": {bob}, "password": {password}})
+	b.press(open, "profile-submit", map[string]string{"name": "Alice"}).want(http.StatusConflict, "error-page").says("Another account is signed in now", "nothing was changed")
+	for _, route := range w.pages.accountRoutes() {
+		path, isPost := strings.CutPrefix(route.Pattern, "POST ")
+		if !isPost {
+			continue
+		}
+		for _, person := range []string{u.ID, "", "nobody"} {
+			form := url.Values{"person": {person}, "name": {"Alice"}, "email": {"new@example.com"}, "client": {"x"}, "session": {"x"}, "code": {"000000"}}
+			if p := b.post(path, form); p.status != http.StatusConflict {
+				t.Errorf("POST %s with person %q: %d, want 409", path, person, p.status)
+			}
+		}
+	}
+	if got, err := w.people.UserByEmail(t.Context(), bob); err != nil || got.Profile.Name != "" {
+		t.Errorf("Bob's profile is now %+v, %v", got.Profile, err)
+	}
+}
+
+// The same for the page that replaces a one-time password: Bob must not get the password that Alice chose.
+func TestNewPasswordChosenAfterASwitch(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for _, email := range []string{alice, bob} {
+		if _, err := w.people.Create(t.Context(), identity.NewUser{Email: email, Password: password, EmailVerified: true, MustChangePassword: true}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b := w.browser(t)
+	open := b.signIn(alice).want(http.StatusOK, "reset-submit")
+	b.post("/login", url.Values{"email": {bob}, "password": {password}})
+	b.press(open, "reset-submit", map[string]string{"password": "alices-lampion-58-otter"}).want(http.StatusConflict, "error-page")
+	if u, err := w.people.CheckPassword(t.Context(), bob, password, netip.Addr{}); err != nil || !u.MustChangePassword {
+		t.Errorf("Bob's one-time password: %v, still to be changed %v", err, u.MustChangePassword)
+	}
 }
 
 func TestConsentWithoutDecision(t *testing.T) {

@@ -2,6 +2,7 @@ package ui
 
 import (
 	"io"
+	"maps"
 	"net/http"
 	"net/http/cookiejar"
 	"net/http/httptest"
@@ -11,12 +12,15 @@ import (
 	"testing"
 
 	"golang.org/x/net/html"
+
+	"github.com/gatehouse-id/gatehouse/identity"
 )
 
 // browser is a person's browser without JavaScript: it keeps cookies, follows redirects on the site and presses buttons.
 type browser struct {
 	t       testing.TB
 	handler http.Handler
+	people  *identity.Directory
 	origin  *url.URL
 	jar     http.CookieJar
 	agent   string
@@ -33,7 +37,7 @@ func (w *world) browser(t testing.TB) *browser {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &browser{t: t, handler: w.handler, origin: origin, jar: jar, agent: "Mozilla/5.0 (X11; Linux x86_64) Firefox/140.0"}
+	return &browser{t: t, handler: w.handler, people: w.people, origin: origin, jar: jar, agent: "Mozilla/5.0 (X11; Linux x86_64) Firefox/140.0"}
 }
 
 // page is an answer as the browser shows it.
@@ -65,6 +69,15 @@ func (b *browser) roundTrip(method, path string, form url.Values, header http.He
 	u, err := b.origin.Parse(path)
 	if err != nil {
 		b.t.Fatalf("path %q: %v", path, err)
+	}
+	if !form.Has("person") && ofAnAccount(method, u.Path) { // a form made by hand is one of the person's own unless it says otherwise
+		if s, err := b.people.Session(b.t.Context(), b.cookie("gatehouse-session")); err == nil {
+			form = maps.Clone(form)
+			if form == nil {
+				form = url.Values{}
+			}
+			form.Set("person", s.UserID)
+		}
 	}
 	r := httptest.NewRequestWithContext(b.t.Context(), method, u.String(), strings.NewReader(form.Encode()))
 	r.RemoteAddr = "192.0.2.7:4711"
@@ -158,12 +171,30 @@ func (p page) check() {
 			if attr(n, "type") != "hidden" && attr(n, "aria-hidden") != "true" && attr(n, "type") != "checkbox" && attr(n, "type") != "radio" && !labels[attr(n, "id")] {
 				p.t.Errorf("page %s: <%s id=%q> has no label", p.url, n.Data, attr(n, "id"))
 			}
+		case "form":
+			if ofAnAccount(strings.ToUpper(attr(n, "method")), attr(n, "action")) && !slices.ContainsFunc(fields(n), func(f *html.Node) bool { return attr(f, "name") == "person" && attr(f, "value") != "" }) {
+				p.t.Errorf("page %s: the form to %s does not say to whom it was shown", p.url, attr(n, "action"))
+			}
 		case "img":
 			if !hasAttr(n, "alt") {
 				p.t.Errorf("page %s: image %s without alt", p.url, attr(n, "src"))
 			}
 		}
 	}
+}
+
+// ofAnAccount reports whether a form acts on an account, which must be that of the person who saw it.
+func ofAnAccount(method, path string) bool {
+	return method == http.MethodPost && (strings.Contains(path, "/account") || strings.Contains(path, "/confirm") || strings.Contains(path, "/password/new"))
+}
+
+func fields(form *html.Node) (found []*html.Node) {
+	for n := range form.Descendants() {
+		if n.Data == "input" {
+			found = append(found, n)
+		}
+	}
+	return found
 }
 
 func (b *browser) follow(p page) page {

@@ -49,6 +49,7 @@ func place(to string) string {
 }
 
 type confirmPage struct {
+	Person  string
 	To      string
 	Email   string
 	TwoStep bool
@@ -68,7 +69,7 @@ func (p *Pages) showConfirm(w http.ResponseWriter, r *http.Request, s identity.S
 	if err != nil {
 		return err
 	}
-	v := view{Name: "confirm", Content: confirmPage{To: to, Email: u.Email, TwoStep: u.HasTOTP, Errors: problems}}
+	v := view{Name: "confirm", Content: confirmPage{Person: u.ID, To: to, Email: u.Email, TwoStep: u.HasTOTP, Errors: problems}}
 	if len(problems) > 0 {
 		v.Status = http.StatusUnprocessableEntity
 	}

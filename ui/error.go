@@ -36,6 +36,8 @@ func (e *pageError) Unwrap() error { return e.err }
 var (
 	errUnknownPage = &pageError{status: http.StatusNotFound, key: "error.not_found"}
 	errMalformed   = &pageError{status: http.StatusBadRequest, key: "error.malformed"}
+	// errOtherPerson is a form of somebody else than is signed in now.
+	errOtherPerson = &pageError{status: http.StatusConflict, key: "error.other_person", next: "/account"}
 	// errExpired is an interaction that is over: used, given up or too old.
 	errExpired = &pageError{status: http.StatusBadRequest, key: "error.expired", next: "/account"}
 )

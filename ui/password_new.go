@@ -12,9 +12,9 @@ import (
 const oneTimeLife = 15 * time.Minute
 
 type newPasswordPage struct {
-	ID, Email string
-	Strength  *strength
-	Errors    identity.FieldErrors
+	ID, Person, Email string
+	Strength          *strength
+	Errors            identity.FieldErrors
 }
 
 // replacing gives the session of a person who must set a new password now; ok = false after it has sent everybody else
@@ -48,7 +48,7 @@ func (p *Pages) newPasswordPage(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return p.show(w, r, v, view{Name: "password_new", Content: newPasswordPage{ID: v.ID, Email: u.Email}})
+	return p.show(w, r, v, view{Name: "password_new", Content: newPasswordPage{ID: v.ID, Person: u.ID, Email: u.Email}})
 }
 
 // newPassword replaces a one-time password, which somebody else has seen, and ends what that one may have opened.
@@ -66,6 +66,9 @@ func (p *Pages) newPassword(w http.ResponseWriter, r *http.Request) error {
 	if !ok {
 		return err
 	}
+	if err := shownTo(r, s.UserID); err != nil {
+		return err
+	}
 	err = p.People.SetPassword(ctx, s, password)
 	var errs identity.FieldErrors
 	if errors.As(err, &errs) {
@@ -74,7 +77,7 @@ func (p *Pages) newPassword(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 		return p.show(w, r, v, view{Name: "password_new", Status: http.StatusUnprocessableEntity, Content: newPasswordPage{
-			ID: v.ID, Email: u.Email, Errors: errs, Strength: measure(password, u.Email, u.Profile.Name),
+			ID: v.ID, Person: u.ID, Email: u.Email, Errors: errs, Strength: measure(password, u.Email, u.Profile.Name),
 		}})
 	}
 	if errors.Is(err, identity.ErrNotFound) { // ended in this very moment

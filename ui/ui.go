@@ -155,7 +155,8 @@ func (p *Pages) sameOrigin(next handler) handler {
 	}
 }
 
-// signedIn gives next the session; without one, or with a one-time password still in force, the person goes there first.
+// signedIn gives next the session; without one, or with a one-time password still in force, the person goes there first. What
+// is posted must come from a page that was shown to the person of the session.
 func (p *Pages) signedIn(next func(w http.ResponseWriter, r *http.Request, s identity.Session) error) handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		s, ok, err := p.session(r)
@@ -167,8 +168,26 @@ func (p *Pages) signedIn(next func(w http.ResponseWriter, r *http.Request, s ide
 		case s.MustChangePassword:
 			return p.redirect(w, r, "/password/new")
 		}
+		if r.Method == http.MethodPost {
+			if err := shownTo(r, s.UserID); err != nil {
+				return err
+			}
+		}
 		return next(w, r, s)
 	}
+}
+
+// shownTo refuses a form that was shown to somebody else than userID: another tab has switched accounts meanwhile, and who
+// fills the form in means the account they see. Each form names its person by {{template "person" .Person}}.
+func shownTo(r *http.Request, userID string) error {
+	f, err := readForm(r)
+	if err != nil {
+		return err
+	}
+	if f.value("person") != userID {
+		return errOtherPerson
+	}
+	return nil
 }
 
 // session finds the session of the request's cookie.
