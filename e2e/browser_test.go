@@ -407,6 +407,7 @@ func TestFormPostInChromium(t *testing.T) {
 			w.click("login-submit")
 			w.click("consent-allow")
 			if setUp != nil {
+				ask(w, "see the button", chromedp.Text(chromedp.CSS("form button"), chromedp.NodeVisible))
 				w.shot("form-post")
 				w.do("press the button", chromedp.Click(chromedp.CSS("form button"), chromedp.NodeVisible))
 			}
