@@ -3,6 +3,7 @@ package identity
 import (
 	"bytes"
 	"errors"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -232,6 +233,38 @@ func TestErasureLeavesThePseudonymOnly(t *testing.T) {
 	}
 	if rows := w.audited(t); !slices.Contains(rows, "user.delete success "+u.ID) {
 		t.Errorf("audit rows %v, want the erasure by id", rows)
+	}
+}
+
+// Whoever gets the database file after an erasure and has the master key, too, finds no key of the person in it.
+func TestAttackErasedKeyInTheFile(t *testing.T) {
+	t.Parallel()
+	url := dbtest.SQLiteURL(t)
+	d, err := db.Open(t.Context(), url)
+	wantNil(t, "open", err)
+	t.Cleanup(func() { _ = d.Close() })
+	dbtest.Migrate(t, d)
+	w := newWorld(t, d, Config{})
+	u := w.create(t, "ada@example.com")
+	var dataKey []byte
+	wantNil(t, "key", w.db.QueryRow(t.Context(), `SELECT data_key FROM users`).Scan(&dataKey))
+	inFile := func() bool {
+		var busy, pages, moved int
+		wantNil(t, "checkpoint", w.db.QueryRow(t.Context(), `PRAGMA wal_checkpoint(TRUNCATE)`).Scan(&busy, &pages, &moved))
+		raw, err := os.ReadFile(strings.TrimPrefix(url, "sqlite:"))
+		wantNil(t, "read", err)
+		return bytes.Contains(raw, dataKey)
+	}
+	if !inFile() {
+		t.Fatal("the key is not in the file even before")
+	}
+	w.ask(t, u)
+	w.pass(week)
+	if _, err := w.EraseDue(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if inFile() {
+		t.Error("the key is in the file")
 	}
 }
 
