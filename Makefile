@@ -3,11 +3,11 @@
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 # What keeps the binary small: fosite links testify, which can do without YAML; and inlining in libraries that are never
-# the bottleneck, and in our own pages and commands, would cost 1.1 MB.
+# the bottleneck, and in our own pages and commands, would cost 1.1 MB. The pages are packed (ui/files.go).
 PLAIN   := github.com/gatehouse-id/gatehouse/cmd github.com/gatehouse-id/gatehouse/ui golang.org/x/mod \
 	github.com/redis/go-redis/v9 github.com/alecthomas/kong github.com/jackc/pgx/v5/pgtype github.com/wneessen github.com/ory \
 	github.com/stretchr github.com/go-jose github.com/dgraph-io github.com/boombuler go.opentelemetry.io golang.org/x/text golang.org/x/net
-SLIM    := -tags testify_yaml_fail $(PLAIN:%=-gcflags='%/...=-l')
+SLIM    := -tags testify_yaml_fail,packed $(PLAIN:%=-gcflags='%/...=-l')
 TOOL    := go tool -modfile=tools/go.mod
 FUZZTIME ?= 10s
 
@@ -26,6 +26,7 @@ run-full: build ## the same on a private Postgres and Redis, data kept in ./var/
 build: go-installed ## build bin/gatehouse
 	@mkdir -p bin
 	@[ -x bin/gatehouse ] || echo "Building bin/gatehouse; the first time takes a minute or two."
+	@go run ./ui/internal/pack/gen
 	@CGO_ENABLED=0 go build -trimpath $(SLIM) -ldflags '$(LDFLAGS)' -o bin/gatehouse ./cmd/gatehouse
 
 test: go-installed ## install what the tests need, then run them all

@@ -92,10 +92,10 @@ func (p *Pages) loadLocales() error {
 			l.Dir = "rtl"
 		}
 		var err error
-		if l.texts, err = loadTexts(localeFiles, "locale/"+l.Lang); err != nil {
+		if l.texts, err = loadTexts(pageFiles, "locale/"+l.Lang); err != nil {
 			return err
 		}
-		l.pages = sync.OnceValues(func() (templates, error) { return parseTemplates(templateFiles, p.functions(l)) })
+		l.pages = sync.OnceValues(func() (templates, error) { return parseTemplates(pageFiles, p.functions(l)) })
 		p.locales = append(p.locales, l)
 	}
 	_, err := p.locales[0].pages() // the others have the same templates

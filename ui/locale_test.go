@@ -26,7 +26,7 @@ func TestLanguagesComplete(t *testing.T) {
 	for _, tag := range languages {
 		tags = append(tags, tag.String())
 	}
-	folders, err := fs.ReadDir(localeFiles, "locale")
+	folders, err := fs.ReadDir(pageFiles, "locale")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -37,12 +37,12 @@ func TestLanguagesComplete(t *testing.T) {
 	if diff := cmp.Diff(slices.Sorted(slices.Values(tags)), names); diff != "" {
 		t.Errorf("languages and folders of locale/ differ (-languages +folders):\n%s", diff)
 	}
-	english, err := loadTexts(localeFiles, "locale/en")
+	english, err := loadTexts(pageFiles, "locale/en")
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, lang := range tags {
-		all, err := loadTexts(localeFiles, "locale/"+lang)
+		all, err := loadTexts(pageFiles, "locale/"+lang)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -2,7 +2,6 @@ package ui
 
 import (
 	"context"
-	"embed"
 	"net/http"
 	"strings"
 
@@ -10,9 +9,6 @@ import (
 	"github.com/gatehouse-id/gatehouse/internal/mail"
 	"github.com/gatehouse-id/gatehouse/internal/web"
 )
-
-//go:embed templates/mail/letter.txt
-var mailFiles embed.FS
 
 // letter is one mail before its words are put together. Its texts are "mail.NAME.subject", ".text" and, if there is more to say, ".after".
 //

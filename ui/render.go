@@ -3,7 +3,6 @@ package ui
 import (
 	"bytes"
 	"crypto/sha256"
-	"embed"
 	"encoding/hex"
 	"fmt"
 	"html/template"
@@ -16,15 +15,6 @@ import (
 	"strings"
 
 	"github.com/gatehouse-id/gatehouse/identity"
-)
-
-var (
-	//go:embed templates/*.html
-	templateFiles embed.FS
-	//go:embed assets
-	assetFiles embed.FS
-	//go:embed locale
-	localeFiles embed.FS
 )
 
 // view is one page as it is about to be written.

@@ -1,6 +1,7 @@
 package ui
 
 import (
+	"io/fs"
 	"math"
 	"regexp"
 	"strconv"
@@ -11,7 +12,7 @@ import (
 // TestContrast holds both grounds to WCAG 2.2 AA: 4.5 for text (§1.4.3), 3 for the outline of controls (§1.4.11).
 func TestContrast(t *testing.T) {
 	t.Parallel()
-	raw, err := assetFiles.ReadFile("assets/gatehouse.css")
+	raw, err := fs.ReadFile(pageFiles, "assets/gatehouse.css")
 	if err != nil {
 		t.Fatal(err)
 	}

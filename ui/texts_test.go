@@ -24,18 +24,18 @@ var builtKeys = []string{
 // TestTextsCompleteAndUsed reads every template and every Go string for the keys they use.
 func TestTextsCompleteAndUsed(t *testing.T) {
 	t.Parallel()
-	all, err := loadTexts(localeFiles, "locale/en") // TestLanguagesComplete compares the others with it
+	all, err := loadTexts(pageFiles, "locale/en") // TestLanguagesComplete compares the others with it
 	if err != nil {
 		t.Fatal(err)
 	}
 	used := map[string]string{}
 	call := regexp.MustCompile(`\(?\bt "([^"]+)"`)
-	files, err := fs.Glob(templateFiles, "templates/*.html")
+	files, err := fs.Glob(pageFiles, "templates/*.html")
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, name := range files {
-		raw, err := fs.ReadFile(templateFiles, name)
+		raw, err := fs.ReadFile(pageFiles, name)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -82,14 +82,14 @@ func New(c Config) (*Pages, error) {
 		return nil, err
 	}
 	var err error
-	if p.assets, err = loadAssets(assetFiles); err != nil {
+	if p.assets, err = loadAssets(pageFiles); err != nil {
 		return nil, err
 	}
 	p.matcher = language.NewMatcher(languages)
 	if err = p.loadLocales(); err != nil {
 		return nil, err
 	}
-	if p.letter, err = texttemplate.ParseFS(mailFiles, "templates/mail/letter.txt"); err != nil {
+	if p.letter, err = texttemplate.ParseFS(pageFiles, "templates/mail/letter.txt"); err != nil {
 		return nil, err
 	}
 	return p, nil
