@@ -1,6 +1,7 @@
 package oauth
 
 import (
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -454,6 +455,14 @@ func TestStateChangesReachEveryToken(t *testing.T) {
 			return h.people.SetStatus(b.t(), b.user.ID, "disabled")
 		},
 		"person deleted": func(h *harness, b *browser, _ registered) error { return h.people.Delete(b.t(), b.user.ID) },
+		"erasure asked for": func(h *harness, b *browser, _ registered) error {
+			_, err := h.people.AskErasure(b.t(), b.user.ID, b.session.ID, false)
+			return err
+		},
+		"erasure called off": func(h *harness, b *browser, _ registered) error {
+			_, err := h.people.AskErasure(b.t(), b.user.ID, b.session.ID, false)
+			return errors.Join(err, h.people.CancelErasure(b.t(), b.user.ID))
+		},
 		"session ended": func(h *harness, b *browser, _ registered) error {
 			return h.people.EndSession(b.t(), b.user.ID, b.session.ID)
 		},
