@@ -32,6 +32,8 @@ func (p *Pages) accountRoutes() []web.Route {
 		{Pattern: "GET /account/sessions", Handler: p.member(p.sessionsPage)},
 		{Pattern: "POST /account/sessions/end", Handler: p.member(p.endSession)},
 		{Pattern: "POST /account/sessions/end-others", Handler: p.member(p.endOtherSessions)},
+		{Pattern: "GET /account/activity", Handler: p.member(p.activityPage)},
+		{Pattern: "POST /account/activity/not-me", Handler: p.signedIn(p.disown)},
 		{Pattern: "GET /confirm", Handler: p.signedIn(p.confirmPage)},
 		{Pattern: "POST /confirm", Handler: p.signedIn(p.confirm)},
 	}

@@ -135,7 +135,10 @@ func newWorld(t testing.TB, change ...func(c *Config)) *world {
 	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
 	sealer := testSealer(t)
 	mem := cache.NewMemory(w.clock.now)
-	acts := audit.New(d, log, w.clock.now)
+	acts, err := audit.Open(t.Context(), d, sealer, log, w.clock.now)
+	if err != nil {
+		t.Fatal(err)
+	}
 	must := func(err error) {
 		t.Helper()
 		if err != nil {
