@@ -187,7 +187,7 @@ func (c *auditVerify) Run(t *terminal) error {
 
 // readCheckpoint takes the checkpoint itself or all that an earlier run printed, with or without --json.
 func readCheckpoint(path string) (string, error) {
-	f, err := os.Open(path) //nolint:gosec // the operator names the file
+	f, err := os.Open(path)
 	if err != nil {
 		return "", err
 	}

@@ -148,7 +148,7 @@ func (t *Tree) due(ctx context.Context, from Position) (bool, error) {
 	var at db.Time
 	err := t.db.QueryRow(ctx, `SELECT EXISTS (SELECT 1`+newRows+`),
 		(SELECT size FROM audit_head) > COALESCE((SELECT MAX(size) FROM audit_checkpoints), 0),
-		(SELECT MAX(at) FROM audit_checkpoints)`, db.At(from.At), from.ID).Scan(&found, &unsigned, &at)
+		(SELECT at FROM audit_checkpoints ORDER BY size DESC, at DESC LIMIT 1)`, db.At(from.At), from.ID).Scan(&found, &unsigned, &at)
 	return found || unsigned && t.now().Sub(at.Time) >= signEvery, err
 }
 

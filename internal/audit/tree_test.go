@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -429,6 +430,50 @@ func TestRetention(t *testing.T) {
 			h.Errorf("leaf of a removed row changed: got %v", r.Problems)
 		}
 	})
+}
+
+// Rows of the first release are still there, and are taken in.
+func TestRowsOfBeforeAreKept(t *testing.T) {
+	t.Parallel()
+	for name, newURL := range map[string]func(testing.TB) string{"sqlite": dbtest.SQLiteURL, "postgres": dbtest.PostgresURL} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d, err := db.Open(t.Context(), newURL(t))
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = d.Close() })
+			first, err := os.ReadFile("../../migrations/0001_init.sql")
+			if err != nil {
+				t.Fatal(err)
+			}
+			s, err := seal.New(bytes.Repeat([]byte{7}, seal.KeySize))
+			if err != nil {
+				t.Fatal(err)
+			}
+			h := &house{T: t, db: d, seal: s, at: moment}
+			for _, step := range []string{
+				`CREATE TABLE schema_version (name TEXT PRIMARY KEY)`, `INSERT INTO schema_version (name) VALUES ('0001_init.sql')`, string(first),
+				`INSERT INTO audit (id, at, action, outcome, actor, user_id, client_id, request_id, detail)
+					VALUES ('old', '2029-12-31T23:59:59.000001Z', 'x', 'success', 'a', 'u1', 'c', 'r', '{"k":"v"}')`,
+			} {
+				if _, err := d.SQL().ExecContext(t.Context(), step); err != nil {
+					t.Fatal(err)
+				}
+			}
+			dbtest.Migrate(t, d)
+			h.log = audit.New(d, slog.New(slog.DiscardHandler), h.now)
+			h.tree = h.replica()
+			h.must(h.tree.Maintain(t.Context()))
+			h.write(2)
+			h.sign()
+			h.clean(3)
+			list, err := h.log.Trail(t.Context(), "u1", audit.Position{}, 5)
+			if err != nil || len(list) != 1 || list[0].ID != "old" || list[0].Detail["k"] != "v" || list[0].At.Nanosecond() != 1000 {
+				t.Errorf("got %+v, %v", list, err)
+			}
+		})
+	}
 }
 
 func TestPartitions(t *testing.T) {
