@@ -6,7 +6,8 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 # the bottleneck, and in our own pages and commands, would cost 1.1 MB. The pages are packed (ui/files.go).
 PLAIN   := github.com/gatehouse-id/gatehouse/cmd github.com/gatehouse-id/gatehouse/ui golang.org/x/mod \
 	github.com/redis/go-redis/v9 github.com/alecthomas/kong github.com/jackc/pgx/v5/pgtype github.com/wneessen github.com/ory \
-	github.com/stretchr github.com/go-jose github.com/dgraph-io github.com/boombuler go.opentelemetry.io golang.org/x/text golang.org/x/net
+	github.com/stretchr github.com/go-jose github.com/dgraph-io github.com/boombuler go.opentelemetry.io golang.org/x/text golang.org/x/net \
+	encoding/xml encoding/asn1 regexp text/template html/template image go/doc mime crypto/x509
 SLIM    := -tags testify_yaml_fail,packed $(PLAIN:%=-gcflags='%/...=-l')
 TOOL    := go tool -modfile=tools/go.mod
 FUZZTIME ?= 10s
