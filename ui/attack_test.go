@@ -462,7 +462,7 @@ func TestPasswordStrengthIsNoLeakAndNoOracle(t *testing.T) {
 		"nothing typed":    {url.Values{"password": {""}}, same, http.StatusOK, `{"score":0,"text":""}`},
 		"another site":     {url.Values{"password": {typed}}, http.Header{"Sec-Fetch-Site": {"cross-site"}}, http.StatusForbidden, ""},
 		"another origin":   {url.Values{"password": {typed}}, http.Header{"Origin": {"https://evil.example"}}, http.StatusForbidden, ""},
-		"more than anyone": {url.Values{"password": {typed + strings.Repeat("x", strengthBody)}}, same, http.StatusRequestEntityTooLarge, ""},
+		"more than anyone": {url.Values{"password": {typed + strings.Repeat("x", strengthBody)}}, same, http.StatusBadRequest, ""},
 		"twice":            {url.Values{"password": {typed, typed}}, same, http.StatusBadRequest, ""},
 	} {
 		p := b.roundTrip(http.MethodPost, "/password-strength", tt.form, tt.header)
@@ -620,7 +620,7 @@ func TestMalformedForms(t *testing.T) {
 		"NUL":             {url.Values{"email": {alice + "\x00"}, "password": {password}}, urlencoded, http.StatusBadRequest},
 		"JSON":            {url.Values{"email": {alice}}, "application/json", http.StatusBadRequest},
 		"multipart":       {url.Values{"email": {alice}}, "multipart/form-data; boundary=x", http.StatusBadRequest},
-		"too large":       {url.Values{"email": {alice}, "password": {strings.Repeat("x", 70_000)}}, urlencoded, http.StatusRequestEntityTooLarge},
+		"too large":       {url.Values{"email": {alice}, "password": {strings.Repeat("x", 70_000)}}, urlencoded, http.StatusBadRequest},
 	} {
 		for _, path := range []string{"/login", "/register", "/forgot"} {
 			if p := b.roundTrip(http.MethodPost, path, tt.form, same(tt.contentType)); p.status != tt.want || p.id("error-page") == nil {

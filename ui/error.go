@@ -122,7 +122,7 @@ func explain(err error) *pageError {
 	var large *http.MaxBytesError
 	switch {
 	case errors.As(err, &large):
-		return &pageError{status: http.StatusRequestEntityTooLarge, key: "error.too_large"}
+		return &pageError{status: http.StatusBadRequest, key: "error.too_large"}
 	case errors.As(err, &page):
 		return page
 	case errors.As(err, &limit):

@@ -30,7 +30,7 @@ func TestErrorPages(t *testing.T) {
 		"database away":    {fmt.Errorf("%w: "+cause, db.ErrUnavailable), http.StatusServiceUnavailable, "5"},
 		"cache away":       {fmt.Errorf("%w: "+cause, cache.ErrUnavailable), http.StatusServiceUnavailable, "5"},
 		"limit":            {&identity.LimitError{RetryAfter: 90*time.Second + time.Millisecond}, http.StatusTooManyRequests, "91"},
-		"too large":        {fmt.Errorf("form: %w", &http.MaxBytesError{Limit: 1}), http.StatusRequestEntityTooLarge, ""},
+		"too large":        {fmt.Errorf("form: %w", &http.MaxBytesError{Limit: 1}), http.StatusBadRequest, ""},
 		"unknown page":     {errUnknownPage, http.StatusNotFound, ""},
 		"row not found":    {fmt.Errorf("read: %w", db.ErrNotFound), http.StatusNotFound, ""},
 		"malformed":        {errMalformed, http.StatusBadRequest, ""},

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/gatehouse-id/gatehouse/identity"
-	"github.com/gatehouse-id/gatehouse/internal/audit"
 	"github.com/gatehouse-id/gatehouse/oauth"
 )
 
@@ -308,7 +307,6 @@ func (c *userTwoStepOff) Run(t *terminal) error {
 		if err != nil {
 			return err
 		}
-		d.audit.Record(t.ctx, audit.Event{Action: "totp.remove", Actor: "cli", UserID: u.ID})
 		u.HasTOTP = false
 		return t.print(recordOf(u), func(w io.Writer) {
 			_, _ = fmt.Fprintf(w, "two-step sign-in of %s is off: the password alone opens the account now\n", u.Email)

@@ -58,7 +58,8 @@ func Open(ctx context.Context, d *db.DB, s *seal.Sealer, log *slog.Logger, now f
 	return l, err
 }
 
-// By gives the same log for somebody who acts behind no request, such as "cli": whoever an event names as its actor comes first.
+// By gives the same log for somebody who acts behind no request, such as "cli": every act in it is theirs, whomever it
+// concerns.
 func (l *Log) By(actor string) *Log {
 	by := *l
 	by.actor = actor
@@ -71,13 +72,14 @@ const maxText = 200
 // patience is how long a row may take when its request is over.
 const patience = 5 * time.Second
 
-// Record appends e, by one INSERT that waits for no other. It belongs to the transaction in ctx, if there is one. An act that has happened cannot be refused because its
-// row cannot be written; the failure goes to the log, loudly. Hanging up right after an act does not keep it out of the log.
+// Record appends e, by one INSERT that waits for no other. It belongs to the transaction in ctx, if there is one. An act
+// that has happened cannot be refused because its row cannot be written; the failure goes to the log, loudly. Hanging up
+// right after an act does not keep it out of the log.
 func (l *Log) Record(ctx context.Context, e Event) {
 	if e.Outcome == "" {
 		e.Outcome = Success
 	}
-	if e.Actor == "" {
+	if l.actor != "" {
 		e.Actor = l.actor
 	}
 	if e.Detail == nil {
