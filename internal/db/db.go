@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"runtime"
 	"os"
 	"strings"
 	"sync"
@@ -149,6 +150,7 @@ func (d *DB) Tx(ctx context.Context, f func(ctx context.Context) error) error {
 		return err
 	}
 	err = tx.Commit()
+	d.handOver()
 	if errors.Is(err, sql.ErrTxDone) && ctx.Err() != nil {
 		err = ctx.Err() // the end of ctx has rolled back already
 	}
@@ -161,12 +163,23 @@ func (d *DB) Exec(ctx context.Context, query string, args ...any) (int64, error)
 	if err != nil {
 		return 0, translate(err)
 	}
+	d.handOver()
 	n, err := res.RowsAffected()
 	return n, translate(err)
 }
 
+// handOver lets whoever waits for SQLite's one writing connection run at once. The connection has just been given to the
+// next in line, who would else sit in the queue of this processor until the present request, with signatures to compute,
+// gives it up: a lock convoy, in which the connection idles for most of the time.
+func (d *DB) handOver() {
+	if d.engine == SQLite {
+		runtime.Gosched()
+	}
+}
+
 // Row is the single row of QueryRow.
 type Row struct {
+	db   *DB
 	rows *sql.Rows
 	err  error
 }
@@ -174,7 +187,7 @@ type Row struct {
 // QueryRow runs a statement that returns at most one row that matters; Scan reports ErrNotFound if there is none.
 func (d *DB) QueryRow(ctx context.Context, query string, args ...any) Row {
 	rows, err := d.on(ctx, query).QueryContext(ctx, query, args...) //nolint:rowserrcheck // Scan checks and closes
-	return Row{rows, err}
+	return Row{d, rows, err}
 }
 
 // Scan reads the row into dest.
@@ -192,7 +205,9 @@ func (r Row) Scan(dest ...any) error {
 	if err := r.rows.Scan(dest...); err != nil {
 		return fmt.Errorf("scan: %w", err)
 	}
-	return translate(r.rows.Close())
+	err := r.rows.Close()
+	r.db.handOver()
+	return translate(err)
 }
 
 // Query runs a statement and calls scan for each row.
