@@ -131,10 +131,27 @@ func ask[T any](w *window, what string, action chromedp.Action[T]) T {
 	ctx, cancel := context.WithTimeout(w.ctx, patience)
 	defer cancel()
 	got, err := chromedp.Run(ctx, action)
+	for ; leftBehind(err); got, err = chromedp.Run(ctx, action) {
+		time.Sleep(20 * time.Millisecond)
+	}
 	if err != nil {
 		w.stuck(what, err)
 	}
 	return got
+}
+
+// leftBehind tells whether an action found its node just before the page moved on by itself, as those do that lead back
+// to the app. It has done nothing then and is tried again on the page that follows.
+func leftBehind(err error) bool {
+	if err == nil {
+		return false
+	}
+	for _, said := range []string{"No node with given id", "Could not find node with given id", "does not belong to the document", "Node is detached", "Cannot find context with specified id", "Execution context was destroyed"} {
+		if strings.Contains(err.Error(), said) {
+			return true
+		}
+	}
+	return false
 }
 
 func (w *window) stuck(what string, err error) {
@@ -166,6 +183,9 @@ func (w *window) arrive(what string, action chromedp.Action[chromedp.Void]) int6
 	ctx, cancel := context.WithTimeout(w.ctx, patience)
 	defer cancel()
 	resp, err := chromedp.RunResponse(ctx, action)
+	for ; leftBehind(err); resp, err = chromedp.RunResponse(ctx, action) {
+		time.Sleep(20 * time.Millisecond)
+	}
 	if err != nil {
 		w.stuck(what, err)
 	}
