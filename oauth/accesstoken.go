@@ -87,7 +87,7 @@ func (a *accessTokens) GenerateAccessToken(ctx context.Context, r fosite.Request
 	}
 	c := accessClaims{
 		Issuer: a.Site.Issuer(), Subject: sess.Subject, Expires: sess.GetExpiresAt(fosite.AccessToken).Unix(), IssuedAt: a.Now().Unix(), ID: id.String(),
-		ClientID: client.ID, Scope: strings.Join(r.GetGrantedScopes(), " "), ACR: sess.ACR, AMR: sess.AMR, GrantID: sess.GrantID, SessionID: sess.SessionID,
+		ClientID: client.ID, Scope: join(r.GetGrantedScopes()), ACR: sess.ACR, AMR: sess.AMR, GrantID: sess.GrantID, SessionID: sess.SessionID,
 	}
 	if c.Subject == "" {
 		c.Subject = client.ID // RFC 9068 §2.2: no person is involved

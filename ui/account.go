@@ -151,3 +151,21 @@ func calledName(u identity.User) string {
 	}
 	return ""
 }
+
+// posted reads a form of the account and the person who sent it.
+func (p *Pages) posted(r *http.Request, s identity.Session) (form, identity.User, error) {
+	f, err := readForm(r)
+	if err != nil {
+		return form{}, identity.User{}, err
+	}
+	u, err := p.People.User(r.Context(), s.UserID)
+	return f, u, err
+}
+
+// statusOf is the status of a page that shows a form: 422 if it came back with problems.
+func statusOf(problems identity.FieldErrors) int {
+	if len(problems) > 0 {
+		return http.StatusUnprocessableEntity
+	}
+	return 0
+}

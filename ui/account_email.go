@@ -39,20 +39,14 @@ func (p *Pages) showEmail(w http.ResponseWriter, r *http.Request, u identity.Use
 	v := view{Name: "account_email", Wide: true, Nav: "email", Content: emailPage{
 		Done: done(r), Email: u.Email, Verified: u.EmailVerified, Person: u.ID, New: typed, Errors: problems,
 	}}
-	if len(problems) > 0 {
-		v.Status = http.StatusUnprocessableEntity
-	}
+	v.Status = statusOf(problems)
 	return p.render(w, r, v)
 }
 
 // askNewEmail sends a link to the new address; nothing changes before it is followed. An address that has an account
 // gets a mail too, and the page says the same in the same time: it tells nobody who has an account here.
 func (p *Pages) askNewEmail(w http.ResponseWriter, r *http.Request, s identity.Session) error {
-	f, err := readForm(r)
-	if err != nil {
-		return err
-	}
-	u, err := p.People.User(r.Context(), s.UserID)
+	f, u, err := p.posted(r, s)
 	if err != nil {
 		return err
 	}

@@ -27,20 +27,14 @@ func (p *Pages) showPassword(w http.ResponseWriter, r *http.Request, u identity.
 	v := view{Name: "account_password", Wide: true, Nav: "password", Content: accountPasswordPage{
 		Person: u.ID, Email: u.Email, TwoStep: u.HasTOTP, Errors: problems, Strength: measure(typed, personal(u)...),
 	}}
-	if len(problems) > 0 {
-		v.Status = http.StatusUnprocessableEntity
-	}
+	v.Status = statusOf(problems)
 	return p.render(w, r, v)
 }
 
 // changePassword asks for the old password (and the code) in the same form, however fresh the session is: an open
 // browser must not be enough to lock its owner out. All other sessions end, for one of them may be the reason.
 func (p *Pages) changePassword(w http.ResponseWriter, r *http.Request, s identity.Session) error {
-	f, err := readForm(r)
-	if err != nil {
-		return err
-	}
-	u, err := p.People.User(r.Context(), s.UserID)
+	f, u, err := p.posted(r, s)
 	if err != nil {
 		return err
 	}

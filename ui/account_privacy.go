@@ -180,19 +180,13 @@ func (p *Pages) deletePage(w http.ResponseWriter, r *http.Request, s identity.Se
 func (p *Pages) showDelete(w http.ResponseWriter, r *http.Request, u identity.User, problems identity.FieldErrors) error {
 	until := p.locale(r.Context()).moment(p.Now().Add(p.People.ErasureGrace()), u.Profile.Zoneinfo)
 	v := view{Name: "account_delete", Wide: true, Nav: "privacy", Content: deletePage{Person: u.ID, Email: u.Email, Until: until, Errors: problems}}
-	if len(problems) > 0 {
-		v.Status = http.StatusUnprocessableEntity
-	}
+	v.Status = statusOf(problems)
 	return p.render(w, r, v)
 }
 
 // deleteAccount closes the account. Typing the address is no proof of anything; it keeps a slip of the hand from ending an account.
 func (p *Pages) deleteAccount(w http.ResponseWriter, r *http.Request, s identity.Session) error {
-	f, err := readForm(r)
-	if err != nil {
-		return err
-	}
-	u, err := p.People.User(r.Context(), s.UserID)
+	f, u, err := p.posted(r, s)
 	if err != nil {
 		return err
 	}

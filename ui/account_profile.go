@@ -51,18 +51,12 @@ func (p *Pages) showProfile(w http.ResponseWriter, r *http.Request, u identity.U
 		Done: done(r), Person: u.ID, Email: u.Email, EmailVerified: u.EmailVerified,
 		Groups: profileGroups(shown, u.Profile), Zones: identity.Zones(), Errors: problems,
 	}}
-	if len(problems) > 0 {
-		v.Status = http.StatusUnprocessableEntity
-	}
+	v.Status = statusOf(problems)
 	return p.render(w, r, v)
 }
 
 func (p *Pages) saveProfile(w http.ResponseWriter, r *http.Request, s identity.Session) error {
-	f, err := readForm(r)
-	if err != nil {
-		return err
-	}
-	u, err := p.People.User(r.Context(), s.UserID)
+	f, u, err := p.posted(r, s)
 	if err != nil {
 		return err
 	}

@@ -62,9 +62,7 @@ func (p *Pages) showSetup(w http.ResponseWriter, r *http.Request, s identity.Ses
 		page.Secret, secret = append(page.Secret, secret[:n]), secret[n:]
 	}
 	v := view{Name: "account_two_step_setup", Content: page, Wide: true, Nav: "two-step"}
-	if len(problems) > 0 {
-		v.Status = http.StatusUnprocessableEntity
-	}
+	v.Status = statusOf(problems)
 	return p.render(w, r, v)
 }
 

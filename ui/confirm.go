@@ -70,9 +70,7 @@ func (p *Pages) showConfirm(w http.ResponseWriter, r *http.Request, s identity.S
 		return err
 	}
 	v := view{Name: "confirm", Content: confirmPage{Person: u.ID, To: to, Email: u.Email, TwoStep: u.HasTOTP, Errors: problems}}
-	if len(problems) > 0 {
-		v.Status = http.StatusUnprocessableEntity
-	}
+	v.Status = statusOf(problems)
 	return p.render(w, r, v)
 }
 
