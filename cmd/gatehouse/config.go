@@ -67,12 +67,13 @@ func (l logging) logger(w io.Writer) *slog.Logger {
 
 // settings is everything about serve that can be chosen.
 type settings struct {
-	Issuer         string   `env:"GATEHOUSE_ISSUER" placeholder:"URL" group:"site" help:"Public URL of the server; it stands in every token. https, or http on loopback; a path is allowed. [the listen address]"`
-	Listen         string   `env:"GATEHOUSE_LISTEN" default:"127.0.0.1:8080" placeholder:"HOST:PORT" group:"site" help:"Address to listen on; port 0 takes a free one. [${default}]"`
-	TLSCert        string   `name:"tls-cert" env:"GATEHOUSE_TLS_CERT" placeholder:"PATH" group:"site" help:"Certificate chain (PEM). A changed file is noticed within a minute. Without it the server speaks plain HTTP, for use behind a proxy."`
-	TLSKey         string   `name:"tls-key" env:"GATEHOUSE_TLS_KEY" placeholder:"PATH" group:"site" help:"Key of the certificate (PEM)."`
-	TrustedProxies []string `env:"GATEHOUSE_TRUSTED_PROXIES" placeholder:"CIDR" group:"site" help:"Addresses of proxies whose X-Forwarded-For or Forwarded header tells the client's address. [none]"`
-	Name           string   `env:"GATEHOUSE_NAME" default:"Gatehouse" placeholder:"NAME" group:"site" help:"Name shown on pages and in mails. [${default}]"`
+	Issuer           string   `env:"GATEHOUSE_ISSUER" placeholder:"URL" group:"site" help:"Public URL of the server; it stands in every token. https, or http on loopback; a path is allowed. [the listen address]"`
+	Listen           string   `env:"GATEHOUSE_LISTEN" default:"127.0.0.1:8080" placeholder:"HOST:PORT" group:"site" help:"Address to listen on; port 0 takes a free one. [${default}]"`
+	TLSCert          string   `name:"tls-cert" env:"GATEHOUSE_TLS_CERT" placeholder:"PATH" group:"site" help:"Certificate chain (PEM). A changed file is noticed within a minute. Without it the server speaks plain HTTP, for use behind a proxy."`
+	TLSKey           string   `name:"tls-key" env:"GATEHOUSE_TLS_KEY" placeholder:"PATH" group:"site" help:"Key of the certificate (PEM)."`
+	TrustedProxies   []string `env:"GATEHOUSE_TRUSTED_PROXIES" placeholder:"CIDR" group:"site" help:"Addresses of proxies whose X-Forwarded-For or Forwarded header tells the client's address. [none]"`
+	OutboundNetworks []string `env:"GATEHOUSE_OUTBOUND_NETWORKS" placeholder:"CIDR" group:"site" help:"Private addresses that sign-in providers and apps may have; the server asks no others but public ones. Naming 127.0.0.0/8 or ::1 also allows http there. [none]"`
+	Name             string   `env:"GATEHOUSE_NAME" default:"Gatehouse" placeholder:"NAME" group:"site" help:"Name shown on pages and in mails. [${default}]"`
 
 	Storage storage `embed:""`
 
@@ -116,9 +117,10 @@ type settings struct {
 
 // checked is what settings mean.
 type checked struct {
-	issuer  *url.URL // nil: follow the listener
-	proxies []netip.Prefix
-	smtp    *mail.SMTPConfig // nil: the local inbox
+	issuer   *url.URL // nil: follow the listener
+	proxies  []netip.Prefix
+	outbound []netip.Prefix
+	smtp     *mail.SMTPConfig // nil: the local inbox
 }
 
 // check finds what is wrong before anything is opened.
@@ -140,7 +142,10 @@ func (s *settings) check() (c checked, err error) {
 	case !listenLocal:
 		return c, badSetting("issuer", "is needed when --listen is not a loopback address: set it to the https URL at which people reach this server")
 	}
-	if c.proxies, err = parseProxies(s.TrustedProxies); err != nil {
+	if c.proxies, err = parseNetworks("trusted-proxies", s.TrustedProxies, "trusts everybody to invent addresses: name the proxies"); err != nil {
+		return c, err
+	}
+	if c.outbound, err = parseNetworks("outbound-networks", s.OutboundNetworks, "opens your whole network to what strangers name: name the servers"); err != nil {
 		return c, err
 	}
 	switch s.SMTPURL {
@@ -281,7 +286,8 @@ func parseIssuer(raw string) (*url.URL, error) {
 
 const pathCharacters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~"
 
-func parseProxies(list []string) ([]netip.Prefix, error) {
+// parseNetworks reads addresses and ranges; everything names what is wrong with a range that has no bound.
+func parseNetworks(flag string, list []string, everything string) ([]netip.Prefix, error) {
 	var out []netip.Prefix
 	for _, s := range list {
 		s = strings.TrimSpace(s)
@@ -293,10 +299,10 @@ func parseProxies(list []string) ([]netip.Prefix, error) {
 			}
 		}
 		if err != nil || p.Addr().Is4In6() || p.Addr().Zone() != "" {
-			return nil, badSetting("trusted-proxies", "%q is not an address or range: give a list such as 10.0.0.0/8,192.0.2.7", s)
+			return nil, badSetting(flag, "%q is not an address or range: give a list such as 10.0.0.0/8,192.0.2.7", s)
 		}
 		if p.Bits() == 0 {
-			return nil, badSetting("trusted-proxies", "%q trusts everybody to invent addresses: name the proxies", s)
+			return nil, badSetting(flag, "%q %s", s, everything)
 		}
 		out = append(out, p.Masked())
 	}
