@@ -24,8 +24,8 @@ func each(t *testing.T, f func(t *testing.T, s *Store, at *time.Time)) {
 		at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 		now := func() time.Time { return at }
 		for i := range 2 {
-			if _, err := d.Exec(t.Context(), `INSERT INTO users (id, email_index, data_key, email, email_verified, password_hash, must_change_password,
-				role, status, created_at, updated_at) VALUES ($1, $2, $2, $2, FALSE, '', FALSE, 'user', 'active', $3, $3)`,
+			if _, err := d.Exec(t.Context(), `INSERT INTO users (id, email_index, email, email_verified, password_hash, must_change_password,
+				role, status, created_at, updated_at) VALUES ($1, $2, $2, FALSE, '', FALSE, 'user', 'active', $3, $3)`,
 				fmt.Sprintf("u%d", i+1), []byte{byte(i)}, db.At(at)); err != nil {
 				t.Fatal(err)
 			}

@@ -166,18 +166,22 @@ func (d *Directory) erase(ctx context.Context, id, actor string, allowed func(ct
 			return err
 		}
 		r, err := scanUser(d.db.QueryRow(ctx, userSelect+` WHERE u.id = $1`, id))
-		if err != nil {
+		if err == nil {
+			u, err = d.openUser(r)
+		} else if !errors.Is(err, db.ErrNotFound) {
 			return err
 		}
-		if u, err = d.openUser(r); err != nil { // a damaged row must not keep a person from being erased
+		if err != nil { // a damaged row, or a lost key, must not keep a person from being erased
 			d.log.WarnContext(ctx, "person erased unread", "user_id", id, "err", err)
 			u = User{ID: id, Role: r.user.Role, Status: r.user.Status}
 		}
 		if _, err := d.endAll(ctx, id); err != nil { // first, while the rows that name the tokens are there
 			return err
 		}
-		if _, err := d.db.Exec(ctx, `UPDATE users SET data_key = $2, email_index = $3, email = $4, password_hash = '' WHERE id = $1`,
-			id, make([]byte, len(dataKey)), noise, make([]byte, len(r.email))); err != nil {
+		if _, err := d.db.Exec(ctx, `UPDATE data_keys SET wrapped = $2 WHERE user_id = $1`, id, make([]byte, len(dataKey))); err != nil {
+			return err
+		}
+		if _, err := d.db.Exec(ctx, `UPDATE users SET email_index = $2, email = $3, password_hash = '' WHERE id = $1`, id, noise, make([]byte, len(r.email))); err != nil {
 			return err
 		}
 		if _, err := d.db.Exec(ctx, `DELETE FROM users WHERE id = $1`, id); err != nil { // and all that refers to it

@@ -179,7 +179,7 @@ func TestAttackErasedRowsFromBackup(t *testing.T) {
 		enrol(t, w, u.ID)
 		_, s := w.start(t, u.ID, "", AMRPassword)
 		var email, profile, seed, device, dataKey []byte
-		wantNil(t, "backup", w.db.QueryRow(t.Context(), `SELECT u.email, p.sealed, t.secret, s.device, u.data_key FROM users u JOIN profiles p ON p.user_id = u.id
+		wantNil(t, "backup", w.db.QueryRow(t.Context(), `SELECT u.email, p.sealed, t.secret, s.device, k.wrapped FROM users u JOIN data_keys k ON k.user_id = u.id JOIN profiles p ON p.user_id = u.id
 			JOIN totp t ON t.user_id = u.id JOIN sessions s ON s.user_id = u.id WHERE u.id = $1`, u.ID).Scan(&email, &profile, &seed, &device, &dataKey))
 		if _, err := w.Erase(t.Context(), u.ID, false); err != nil {
 			t.Fatalf("erase: %v", err)
@@ -192,7 +192,7 @@ func TestAttackErasedRowsFromBackup(t *testing.T) {
 			t.Error("the profile opened under another person's key")
 		}
 		var newKey []byte
-		wantNil(t, "key", w.db.QueryRow(t.Context(), `SELECT data_key FROM users WHERE id = $1`, again.ID).Scan(&newKey))
+		wantNil(t, "key", w.db.QueryRow(t.Context(), `SELECT wrapped FROM data_keys WHERE user_id = $1`, again.ID).Scan(&newKey))
 		for _, key := range [][]byte{newKey, make([]byte, len(dataKey))} {
 			own, err := w.ownSealer(u.ID, key)
 			if err != nil {
@@ -247,7 +247,7 @@ func TestAttackErasedKeyInTheFile(t *testing.T) {
 	w := newWorld(t, d, Config{})
 	u := w.create(t, "ada@example.com")
 	var dataKey []byte
-	wantNil(t, "key", w.db.QueryRow(t.Context(), `SELECT data_key FROM users`).Scan(&dataKey))
+	wantNil(t, "key", w.db.QueryRow(t.Context(), `SELECT wrapped FROM data_keys`).Scan(&dataKey))
 	inFile := func() bool {
 		var busy, pages, moved int
 		wantNil(t, "checkpoint", w.db.QueryRow(t.Context(), `PRAGMA wal_checkpoint(TRUNCATE)`).Scan(&busy, &pages, &moved))
@@ -371,6 +371,7 @@ func (w *world) tablesOfPeople(t *testing.T) (tables []string) {
 // whereHeld says for each table of people where its rows stand in a person's file of data (see docs/privacy.md).
 var whereHeld = map[string]string{
 	"profiles":       "profile.json",
+	"data_keys":      "nowhere: it is a key, not data",
 	"totp":           "factors.json",
 	"recovery_codes": "factors.json",
 	"sessions":       "sessions.json",

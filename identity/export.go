@@ -115,8 +115,8 @@ func (d *Directory) heldSessions(ctx context.Context, userID string) ([]HeldSess
 		s.Device, err = d.openDevice(userID, s.ID, dataKey, device)
 		list = append(list, s)
 		return err
-	}, `SELECT s.id, s.auth_time, s.amr, s.device, s.created_at, s.last_seen_at, s.expires_at, u.data_key
-		FROM sessions s JOIN users u ON u.id = s.user_id WHERE s.user_id = $1 ORDER BY s.id`, userID)
+	}, `SELECT s.id, s.auth_time, s.amr, s.device, s.created_at, s.last_seen_at, s.expires_at, k.wrapped
+		FROM sessions s JOIN data_keys k ON k.user_id = s.user_id WHERE s.user_id = $1 ORDER BY s.id`, userID)
 	return list, err
 }
 
@@ -137,7 +137,7 @@ func (d *Directory) heldLinks(ctx context.Context, userID string) ([]HeldLink, e
 		l.Email, l.ExpiresAt = string(email), expires.Time
 		list = append(list, l)
 		return err
-	}, `SELECT l.token_hash, l.purpose, l.email, l.expires_at, u.data_key FROM mail_links l JOIN users u ON u.id = l.user_id
+	}, `SELECT l.token_hash, l.purpose, l.email, l.expires_at, k.wrapped FROM mail_links l JOIN data_keys k ON k.user_id = l.user_id
 		WHERE l.user_id = $1 ORDER BY l.purpose`, userID)
 	return list, err
 }
@@ -261,7 +261,7 @@ func (d *Directory) FinishExport(ctx context.Context, e Export, file []byte) (ex
 // for one that has expired.
 func (d *Directory) OpenExport(ctx context.Context, userID, id string) ([]byte, error) {
 	var sealed, dataKey []byte
-	err := d.db.QueryRow(ctx, `SELECT e.sealed, u.data_key FROM exports e JOIN users u ON u.id = e.user_id
+	err := d.db.QueryRow(ctx, `SELECT e.sealed, k.wrapped FROM exports e JOIN users u ON u.id = e.user_id JOIN data_keys k ON k.user_id = u.id
 		WHERE e.user_id = $1 AND e.id = $2 AND e.ready_at IS NOT NULL AND e.expires_at > $3 AND u.status = 'active'`, userID, id, db.At(d.now())).Scan(&sealed, &dataKey)
 	if err != nil {
 		return nil, fmt.Errorf("read export: %w", err)

@@ -231,7 +231,7 @@ func (d *Directory) takeLink(ctx context.Context, token string, purpose Purpose)
 	}
 	hash := hashToken(token)
 	var sealed, dataKey []byte
-	err = d.db.QueryRow(ctx, `UPDATE users SET status = status WHERE id = (SELECT user_id FROM mail_links WHERE token_hash = $1) RETURNING id, data_key`,
+	err = d.db.QueryRow(ctx, `UPDATE users SET status = status WHERE id = (SELECT user_id FROM mail_links WHERE token_hash = $1) RETURNING id, `+wrappedKey,
 		hash).Scan(&userID, &dataKey) // the person's row first, as in lock
 	if err == nil {
 		err = d.db.QueryRow(ctx, `DELETE FROM mail_links WHERE token_hash = $1 AND purpose = $2 AND expires_at > $3 RETURNING email`,

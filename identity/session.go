@@ -90,7 +90,7 @@ func (d *Directory) StartSession(ctx context.Context, userID string, amr []strin
 		var dataKey []byte
 		var changed db.Time
 		if err := d.db.QueryRow(ctx, `UPDATE users SET status = status WHERE id = $1 AND status = 'active'
-			RETURNING data_key, email_verified, must_change_password, role, password_changed_at,
+			RETURNING `+wrappedKey+`, email_verified, must_change_password, role, password_changed_at,
 			EXISTS (SELECT 1 FROM totp t WHERE t.user_id = users.id AND t.confirmed_at IS NOT NULL)`, userID). // as in lock
 			Scan(&dataKey, &s.EmailVerified, &s.MustChangePassword, &s.Role, &changed, &s.HasTOTP); err != nil {
 			return err
@@ -226,8 +226,8 @@ func (d *Directory) Sessions(ctx context.Context, userID string) ([]Session, err
 		s.Device, err = d.openDevice(userID, s.ID, dataKey, device)
 		list = append(list, s)
 		return err
-	}, `SELECT s.id, s.auth_time, s.amr, s.device, s.created_at, s.last_seen_at, s.expires_at, u.data_key, u.email_verified, u.must_change_password, u.role
-		FROM sessions s JOIN users u ON u.id = s.user_id
+	}, `SELECT s.id, s.auth_time, s.amr, s.device, s.created_at, s.last_seen_at, s.expires_at, k.wrapped, u.email_verified, u.must_change_password, u.role
+		FROM sessions s JOIN users u ON u.id = s.user_id JOIN data_keys k ON k.user_id = u.id
 		WHERE s.user_id = $1 AND s.expires_at > $2 AND s.last_seen_at > $3 AND u.status = 'active' ORDER BY s.id DESC LIMIT 200`,
 		userID, db.At(now), db.At(now.Add(-d.sessionIdle)))
 	if err != nil {

@@ -260,7 +260,7 @@ func totpPurpose(userID string) string { return "totp:" + userID }
 // totpSecret reads a person's secret, or reports ErrCode if there is none.
 func (d *Directory) totpSecret(ctx context.Context, userID string) (secret []byte, confirmed bool, err error) {
 	var dataKey, sealed []byte
-	err = d.db.QueryRow(ctx, `SELECT u.data_key, t.secret, t.confirmed_at IS NOT NULL FROM totp t JOIN users u ON u.id = t.user_id WHERE t.user_id = $1`, userID).
+	err = d.db.QueryRow(ctx, `SELECT k.wrapped, t.secret, t.confirmed_at IS NOT NULL FROM totp t JOIN data_keys k ON k.user_id = t.user_id WHERE t.user_id = $1`, userID).
 		Scan(&dataKey, &sealed, &confirmed)
 	if errors.Is(err, db.ErrNotFound) {
 		return nil, false, ErrCode

@@ -2,7 +2,6 @@ package identity
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -90,9 +89,7 @@ func (d *Directory) Create(ctx context.Context, n NewUser) (User, error) {
 		MustChangePassword: n.MustChangePassword, CreatedAt: now, UpdatedAt: now, PasswordChangedAt: now, Profile: profile,
 	}
 	u.Profile.UpdatedAt = now
-	key := make([]byte, seal.KeySize)
-	_, _ = rand.Read(key) // never fails (crypto/rand)
-	own, err := seal.New(key)
+	own, wrapped, err := d.seal.NewPerson(u.ID)
 	if err != nil {
 		return User{}, err
 	}
@@ -101,11 +98,14 @@ func (d *Directory) Create(ctx context.Context, n NewUser) (User, error) {
 		return User{}, err
 	}
 	err = d.db.Tx(ctx, func(ctx context.Context) error {
-		if _, err := d.db.Exec(ctx, `INSERT INTO users (id, email_index, data_key, email, email_verified, password_hash,
+		if _, err := d.db.Exec(ctx, `INSERT INTO users (id, email_index, email, email_verified, password_hash,
 			password_changed_at, must_change_password, role, status, created_at, updated_at)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`,
-			u.ID, d.emailIndex(email), d.seal.Seal(key, dataKeyPurpose(u.ID)), own.Seal([]byte(email), emailPurpose(u.ID)), u.EmailVerified, hash,
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`,
+			u.ID, d.emailIndex(email), own.Seal([]byte(email), emailPurpose(u.ID)), u.EmailVerified, hash,
 			db.At(now), u.MustChangePassword, u.Role, u.Status, db.At(now), db.At(now)); err != nil {
+			return err
+		}
+		if _, err := d.db.Exec(ctx, `INSERT INTO data_keys (user_id, wrapped) VALUES ($1, $2)`, u.ID, wrapped); err != nil {
 			return err
 		}
 		if _, err := d.db.Exec(ctx, `INSERT INTO profiles (user_id, sealed, updated_at) VALUES ($1, $2, $3)`, u.ID, sealed, db.At(now)); err != nil {
@@ -204,9 +204,9 @@ type userRow struct {
 	profileAt, created, updated, pwd db.Time
 }
 
-const userSelect = `SELECT u.id, u.data_key, u.email, u.email_verified, u.password_hash, u.password_changed_at, u.must_change_password,
+const userSelect = `SELECT u.id, k.wrapped, u.email, u.email_verified, u.password_hash, u.password_changed_at, u.must_change_password,
 	u.role, u.status, u.created_at, u.updated_at, p.sealed, p.updated_at, t.confirmed_at IS NOT NULL
-	FROM users u LEFT JOIN profiles p ON p.user_id = u.id LEFT JOIN totp t ON t.user_id = u.id`
+	FROM users u JOIN data_keys k ON k.user_id = u.id LEFT JOIN profiles p ON p.user_id = u.id LEFT JOIN totp t ON t.user_id = u.id`
 
 func scanUser(row db.Scanner) (r userRow, err error) {
 	u := &r.user
@@ -235,25 +235,15 @@ func (d *Directory) openUser(r userRow) (User, error) {
 	return u, nil
 }
 
-// lock holds a person's row until the transaction in ctx ends and returns the person's data key, still sealed, or
-// ErrNotFound. A no-op update is the portable way to lock one row. Transactions take this lock before any other row of the
+// lock holds a person's row until the transaction in ctx ends and returns the person's data key, still sealed (nil if it is
+// gone), or ErrNotFound. A no-op update is the portable way to lock one row. Transactions take this lock before any other row of the
 // person, so that no two wait for each other.
 func (d *Directory) lock(ctx context.Context, id string) (dataKey []byte, err error) {
-	err = d.db.QueryRow(ctx, `UPDATE users SET status = status WHERE id = $1 RETURNING data_key`, id).Scan(&dataKey)
+	err = d.db.QueryRow(ctx, `UPDATE users SET status = status WHERE id = $1 RETURNING `+wrappedKey, id).Scan(&dataKey)
 	return dataKey, err
 }
 
-// ownSealer opens a person's data key.
-func (d *Directory) ownSealer(id string, dataKey []byte) (*seal.Sealer, error) {
-	key, err := d.seal.Open(dataKey, dataKeyPurpose(id))
-	if err != nil {
-		return nil, fmt.Errorf("data key of user %s: %w", id, err)
-	}
-	return seal.New(key)
-}
-
 // What each sealed value is sealed for: none opens in another row or column.
-func dataKeyPurpose(id string) string { return "data-key:" + id }
 func emailPurpose(id string) string   { return "email:" + id }
 func profilePurpose(id string) string { return "profile:" + id }
 

@@ -108,8 +108,10 @@ func TestStolenDatabaseNamesNobody(t *testing.T) {
 func TestSealedValueMovedToAnotherPersonDoesNotOpen(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
 		a, b := w.create(t, "ada@example.com"), w.create(t, "bob@example.com")
-		if _, err := w.db.Exec(t.Context(), `UPDATE users SET data_key = (SELECT data_key FROM users WHERE id = $1),
-			email = (SELECT email FROM users WHERE id = $1) WHERE id = $2`, a.ID, b.ID); err != nil {
+		if _, err := w.db.Exec(t.Context(), `UPDATE data_keys SET wrapped = (SELECT wrapped FROM data_keys WHERE user_id = $1) WHERE user_id = $2`, a.ID, b.ID); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.db.Exec(t.Context(), `UPDATE users SET email = (SELECT email FROM users WHERE id = $1) WHERE id = $2`, a.ID, b.ID); err != nil {
 			t.Fatal(err)
 		}
 		if u, err := w.User(t.Context(), b.ID); err == nil {
@@ -284,7 +286,7 @@ func TestSelfVerification(t *testing.T) {
 func verifyPhone(t *testing.T, w *world, userID string) {
 	t.Helper()
 	var dataKey []byte
-	wantNil(t, "data key", w.db.QueryRow(t.Context(), `SELECT data_key FROM users WHERE id = $1`, userID).Scan(&dataKey))
+	wantNil(t, "data key", w.db.QueryRow(t.Context(), `SELECT wrapped FROM data_keys WHERE user_id = $1`, userID).Scan(&dataKey))
 	own, err := w.ownSealer(userID, dataKey)
 	wantNil(t, "own sealer", err)
 	u, err := w.User(t.Context(), userID)

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -138,20 +137,21 @@ func (c *userErase) Run(t *terminal) error {
 	return withPeople(t, &c.Storage, func(people *identity.Directory) error {
 		records := make([]erasedRecord, 0, len(c.Who))
 		for _, who := range c.Who {
-			if _, err := uuid.Parse(who); err == nil {
-				if _, err := people.User(t.ctx, strings.ToLower(who)); errors.Is(err, identity.ErrNotFound) {
-					records = append(records, erasedRecord{who, "gone"})
-					continue
-				}
-			}
-			u, err := findUser(t.ctx, people, who)
+			id, err := uuid.Parse(who)
 			if err != nil {
-				return err
+				u, err := findUser(t.ctx, people, who)
+				if err != nil {
+					return err
+				}
+				id = uuid.MustParse(u.ID)
 			}
-			if _, err := people.Erase(t.ctx, u.ID, c.Force); err != nil {
+			done := erasedRecord{id.String(), "erased"}
+			if _, err := people.Erase(t.ctx, done.ID, c.Force); errors.Is(err, identity.ErrNotFound) {
+				done.Status = "gone"
+			} else if err != nil {
 				return lastAdmin(err, who)
 			}
-			records = append(records, erasedRecord{u.ID, "erased"})
+			records = append(records, done)
 		}
 		return t.print(records, func(w io.Writer) {
 			for _, r := range records {

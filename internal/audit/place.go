@@ -21,7 +21,7 @@ type Place struct {
 	UserAgent string     `json:"user_agent,omitempty"`
 }
 
-// places seals and opens places. A place is sealed under the data key of the person the row is about (users.data_key), so that
+// places seals and opens places. A place is sealed under the data key of the person the row is about (data_keys), so that
 // erasing the person makes it unreadable without touching the row, which the chain of hashes forbids. A row about
 // nobody is sealed under a key of the server, and goes with retention.
 //
@@ -91,20 +91,16 @@ func (p *places) sealer(ctx context.Context, userID string) (*seal.Sealer, error
 		return s, nil
 	}
 	var dataKey []byte
-	err := p.db.QueryRow(ctx, `SELECT data_key FROM users WHERE id = $1`, userID).Scan(&dataKey)
+	err := p.db.QueryRow(ctx, `SELECT wrapped FROM data_keys WHERE user_id = $1`, userID).Scan(&dataKey)
 	if errors.Is(err, db.ErrNotFound) {
 		return nil, nil //nolint:nilnil // no key is an answer
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read data key: %w", err)
 	}
-	key, err := p.master.Open(dataKey, "data-key:"+userID) // as identity seals it
+	s, err := p.master.Person(userID, dataKey)
 	if err != nil {
 		return nil, nil //nolint:nilerr,nilnil // the key was destroyed
-	}
-	s, err := seal.New(key)
-	if err != nil {
-		return nil, err
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -533,9 +533,12 @@ func TestPartitions(t *testing.T) {
 // Where an act was done can be read until the person is erased, and never by a change of the row.
 func TestErasureMakesPlacesUnreadable(t *testing.T) {
 	onBoth(t, func(h *house) {
-		person := bytes.Repeat([]byte{9}, seal.KeySize)
-		_, err := h.db.Exec(h.Context(), `INSERT INTO users (id, email_index, data_key, email, email_verified, password_hash, must_change_password, role, status, created_at, updated_at)
-			VALUES ('u1', $1, $2, $1, TRUE, '', FALSE, 'user', 'active', $3, $3)`, []byte{1}, h.seal.Seal(person, "data-key:u1"), db.At(moment))
+		_, err := h.db.Exec(h.Context(), `INSERT INTO users (id, email_index, email, email_verified, password_hash, must_change_password, role, status, created_at, updated_at)
+			VALUES ('u1', $1, $1, TRUE, '', FALSE, 'user', 'active', $2, $2)`, []byte{1}, db.At(moment))
+		h.must(err)
+		_, wrapped, err := h.seal.NewPerson("u1")
+		h.must(err)
+		_, err = h.db.Exec(h.Context(), `INSERT INTO data_keys (user_id, wrapped) VALUES ('u1', $1)`, wrapped)
 		h.must(err)
 		ctx := web.WithUserAgent(web.WithAddress(h.Context(), netip.MustParseAddr("192.0.2.7")), "Firefox/140.0 "+strings.Repeat("x", 1000)+"\xff")
 		for _, user := range []string{"u1", "", "stranger"} {

@@ -14,8 +14,8 @@ func BenchmarkStatement(b *testing.B) {
 		d := open(b)
 		now := db.At(time.Now())
 		for _, err := range []error{
-			second(d.Exec(b.Context(), `INSERT INTO users (id, email_index, data_key, email, email_verified, password_hash, must_change_password,
-				role, status, created_at, updated_at) VALUES ('u1', $1, $1, $1, TRUE, '', FALSE, 'user', 'active', $2, $2)`, []byte("x"), now)),
+			second(d.Exec(b.Context(), `INSERT INTO users (id, email_index, email, email_verified, password_hash, must_change_password,
+				role, status, created_at, updated_at) VALUES ('u1', $1, $1, TRUE, '', FALSE, 'user', 'active', $2, $2)`, []byte("x"), now)),
 			second(d.Exec(b.Context(), `INSERT INTO sessions (id, user_id, token_hash, auth_time, amr, device, created_at, last_seen_at, expires_at)
 				VALUES ('s1', 'u1', $1, $2, '["pwd"]', $1, $2, $2, $2)`, []byte("token"), now)),
 			second(d.Exec(b.Context(), `INSERT INTO changes (name, version) VALUES ('x', 1)`)),
