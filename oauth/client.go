@@ -51,6 +51,8 @@ type Client struct {
 	Disabled       bool          `json:"disabled,omitempty"`
 	CreatedAt      time.Time     `json:"created_at"`
 	UpdatedAt      time.Time     `json:"updated_at"`
+
+	LogoutAddresses
 }
 
 // Public reports whether the client keeps no secret (RFC 6749 §2.1).
@@ -126,6 +128,9 @@ func (c Client) Validate() error {
 		if u, err := url.Parse(a); !validID(a) && (err != nil || !u.IsAbs() || u.Fragment != "" || len(a) > maxURILength) {
 			return fmt.Errorf("audiences %q: give the client_id of an API or an absolute URI without fragment (RFC 8707 §2)", a)
 		}
+	}
+	if err := c.LogoutAddresses.validate(c.RedirectURIs); err != nil {
+		return err
 	}
 	if c.AccessTokenTTL < 0 || c.AccessTokenTTL > MaxAccessTokenTTL {
 		return fmt.Errorf("access_token_ttl: between 0 (the server's) and 1h")

@@ -80,6 +80,7 @@ type hint struct {
 	Issuer   string   `json:"iss"`
 	Subject  string   `json:"sub"`
 	Audience audience `json:"aud"`
+	Session  string   `json:"sid"`
 }
 
 func (s *Server) parseHint(token string) (hint, error) {

@@ -22,6 +22,7 @@ type metadata struct {
 	UserinfoEndpoint         string   `json:"userinfo_endpoint"`
 	RevocationEndpoint       string   `json:"revocation_endpoint"`
 	IntrospectionEndpoint    string   `json:"introspection_endpoint"`
+	EndSessionEndpoint       string   `json:"end_session_endpoint"`
 	JWKSURI                  string   `json:"jwks_uri"`
 	ScopesSupported          []string `json:"scopes_supported"`
 	ResponseTypesSupported   []string `json:"response_types_supported"`
@@ -71,6 +72,7 @@ func (s *Server) buildMetadata() (document, error) {
 		UserinfoEndpoint:         s.Site.URL("/userinfo"),
 		RevocationEndpoint:       s.Site.URL("/revoke"),
 		IntrospectionEndpoint:    s.Site.URL("/introspect"),
+		EndSessionEndpoint:       s.Site.URL("/logout"), // a page: see ui
 		JWKSURI:                  s.Site.URL("/jwks"),
 		ScopesSupported:          standardScopes,
 		ResponseTypesSupported:   []string{"code"},

@@ -169,7 +169,7 @@ func TestCrossOriginPostRefused(t *testing.T) {
 	b.signIn(alice)
 	for _, route := range w.pages.Routes() {
 		path, isPost := strings.CutPrefix(route.Pattern, "POST ")
-		if !isPost {
+		if !isPost || path == "/logout" { // which asks: TestLogoutCSRF
 			continue
 		}
 		for name, header := range map[string]http.Header{

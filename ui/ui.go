@@ -105,7 +105,8 @@ func (p *Pages) Routes() []web.Route {
 	for i := range routes {
 		routes[i].Handler = p.heard(p.sameOrigin(routes[i].Handler))
 	}
-	return routes
+	// Apps post here from their own sites; the handler tells them from our page.
+	return append(routes, web.Route{Pattern: "POST /logout", Handler: p.heard(p.logout)})
 }
 
 // loginRoutes are the pages on the way into an app or the account, and out again.
@@ -137,7 +138,6 @@ func (p *Pages) loginRoutes() []web.Route {
 		{Pattern: "GET /consent", Handler: p.consentPage},
 		{Pattern: "POST /consent", Handler: p.consent},
 		{Pattern: "GET /logout", Handler: p.logoutPage},
-		{Pattern: "POST /logout", Handler: p.logout},
 		{Pattern: "GET /signed-out", Handler: p.signedOutPage},
 	}
 }

@@ -48,6 +48,9 @@ type clientFields struct {
 	PolicyURI      *string        `name:"policy-uri" help:"Privacy policy." placeholder:"URL"`
 	TOSURI         *string        `name:"tos-uri" help:"Terms of service." placeholder:"URL"`
 	Contact        []string       `help:"Address of somebody responsible; repeat." placeholder:"EMAIL" sep:"none"`
+	PostLogoutURI  []string       `name:"post-logout-redirect-uri" help:"Where people may go after signing out; repeat for several." placeholder:"URL" sep:"none"`
+	BackLogoutURI  *string        `name:"backchannel-logout-uri" help:"Where the server tells the app that a person signed out." placeholder:"URL"`
+	FrontLogoutURI *string        `name:"frontchannel-logout-uri" help:"Page of the app, loaded in a frame where a person signs out." placeholder:"URL"`
 	AccessTokenTTL *time.Duration `name:"access-token-ttl" help:"Life of its access tokens; 0s for the server's." placeholder:"TIME"`
 }
 
@@ -63,6 +66,9 @@ func (f *clientFields) apply(c *oauth.Client) {
 	set(&c.PolicyURI, f.PolicyURI)
 	set(&c.TOSURI, f.TOSURI)
 	set(&c.AccessTokenTTL, f.AccessTokenTTL)
+	set(&c.BackchannelLogoutURI, f.BackLogoutURI)
+	set(&c.FrontchannelLogoutURI, f.FrontLogoutURI)
+	setList(&c.PostLogoutRedirectURIs, f.PostLogoutURI)
 	setList(&c.RedirectURIs, f.RedirectURI)
 	setList(&c.Scopes, f.Scope)
 	setList(&c.Audiences, f.Audience)
@@ -78,7 +84,8 @@ var flagOf = map[string]string{
 	"grant_types": "grant-type", "response_types": "grant-type", "scope": "scope", "audiences": "audience",
 	"token_endpoint_auth_method": "auth-method", "id_token_signed_response_alg": "id-token-alg", "require_pkce": "require-pkce",
 	"client_uri": "client-uri", "logo_uri": "logo-uri", "policy_uri": "policy-uri", "tos_uri": "tos-uri",
-	"access_token_ttl": "access-token-ttl",
+	"access_token_ttl": "access-token-ttl", "post_logout_redirect_uris": "post-logout-redirect-uri",
+	"backchannel_logout_uri": "backchannel-logout-uri", "frontchannel_logout_uri": "frontchannel-logout-uri",
 }
 
 // checkClient is Validate in words of the command line.
@@ -143,6 +150,9 @@ func writeClient(w io.Writer, c oauth.Client, secret string) {
 	row("logo_uri", c.LogoURI)
 	row("policy_uri", c.PolicyURI)
 	row("tos_uri", c.TOSURI)
+	row("post_logout_redirect_uris", strings.Join(c.PostLogoutRedirectURIs, " "))
+	row("backchannel_logout_uri", c.BackchannelLogoutURI)
+	row("frontchannel_logout_uri", c.FrontchannelLogoutURI)
 	row("contacts", strings.Join(c.Contacts, " "))
 	if c.AccessTokenTTL != 0 {
 		row("access_token_ttl", c.AccessTokenTTL.String())
