@@ -33,6 +33,8 @@ type Config struct {
 	ErasureGrace time.Duration // how long a closed account can be opened again before it is erased (0: 7 days)
 	ExportLife   time.Duration // how long a file with a person's data waits to be fetched (0: 24 hours)
 
+	LinkLife LinkLife // how long what is sent by mail can be used
+
 	PasswordWorkers int // password hashes computed at once, 19 MiB each (0: GOMAXPROCS)
 	Limits          Limits
 }
@@ -43,9 +45,20 @@ type Limits struct {
 	AccountWindow    time.Duration // 15 minutes
 	AddressTries     int           // passwords from one client address (an IPv6 /64 counts as one) per AddressWindow (100)
 	AddressWindow    time.Duration // 15 minutes
+	NetworkTries     int           // passwords from one network (an IPv4 /24, an IPv6 /48) per AddressWindow (400)
 	OverallPerSecond int           // passwords checked by all replicas together (200)
-	CodeTries        int           // TOTP and recovery codes of one person together per CodeWindow (5)
+	CodeTries        int           // codes of one person, of every kind together, per CodeWindow (5)
 	CodeWindow       time.Duration // 5 minutes
+}
+
+// LinkLife is how long each kind of link, and the code to sign in with, can be used. A zero field takes the default named
+// beside it.
+type LinkLife struct {
+	Verify time.Duration // 24 hours
+	Reset  time.Duration // 30 minutes
+	Change time.Duration // 24 hours
+	Invite time.Duration // 7 days, unless an invitation has a life of its own
+	Code   time.Duration // 10 minutes
 }
 
 // Directory is the store of people. It is safe for concurrent use; any number of replicas may share one database.
@@ -62,6 +75,7 @@ type Directory struct {
 	erasureGrace            time.Duration
 	exportLife              time.Duration
 	limits                  Limits
+	linkLife                LinkLife
 
 	emailKey    []byte // makes users.email_index
 	recoveryKey []byte // makes recovery_codes.code_hash
@@ -86,8 +100,13 @@ func open(ctx context.Context, c Config, cost argonCost) (*Directory, error) {
 		limits: Limits{
 			AccountTries: or(c.Limits.AccountTries, 10), AccountWindow: or(c.Limits.AccountWindow, 15*time.Minute),
 			AddressTries: or(c.Limits.AddressTries, 100), AddressWindow: or(c.Limits.AddressWindow, 15*time.Minute),
+			NetworkTries:     or(c.Limits.NetworkTries, 400),
 			OverallPerSecond: or(c.Limits.OverallPerSecond, 200),
 			CodeTries:        or(c.Limits.CodeTries, 5), CodeWindow: or(c.Limits.CodeWindow, 5*time.Minute),
+		},
+		linkLife: LinkLife{
+			Verify: or(c.LinkLife.Verify, 24*time.Hour), Reset: or(c.LinkLife.Reset, 30*time.Minute), Change: or(c.LinkLife.Change, 24*time.Hour),
+			Invite: or(c.LinkLife.Invite, 7*24*time.Hour), Code: or(c.LinkLife.Code, 10*time.Minute),
 		},
 		hasher: newHasher(cost, c.PasswordWorkers),
 	}

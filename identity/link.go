@@ -21,13 +21,15 @@ const (
 	ChangeEmail Purpose = "change" // proves an address and makes it the person's
 )
 
-// life is how long a link can be followed; zero for what is no purpose.
-func (p Purpose) life() time.Duration {
+// LinkLife is how long a link can be followed; zero for what is no purpose.
+func (d *Directory) LinkLife(p Purpose) time.Duration {
 	switch p {
-	case Verify, ChangeEmail:
-		return 24 * time.Hour
+	case Verify:
+		return d.linkLife.Verify
 	case Reset:
-		return 30 * time.Minute
+		return d.linkLife.Reset
+	case ChangeEmail:
+		return d.linkLife.Change
 	}
 	return 0
 }
@@ -41,7 +43,7 @@ func (p Purpose) sealedFor(userID string, hash []byte) string {
 // another account has it is not told before the link is followed (account enumeration). Disabled and absent people give
 // ErrNotFound.
 func (d *Directory) NewLink(ctx context.Context, userID string, purpose Purpose, email string) (token string, err error) {
-	life := purpose.life()
+	life := d.LinkLife(purpose)
 	if life == 0 {
 		return "", fmt.Errorf("mail link: no purpose %q", purpose)
 	}

@@ -46,6 +46,9 @@ func (d *Directory) checkPassword(ctx context.Context, action, account, password
 	if err := d.spend(ctx, "password-address:"+addressKey(addr), d.limits.AddressTries, d.limits.AddressWindow); err != nil {
 		return User{}, err
 	}
+	if err := d.spend(ctx, "password-network:"+networkKey(addr), d.limits.NetworkTries, d.limits.AddressWindow); err != nil {
+		return User{}, err
+	}
 	if err := d.spend(ctx, "password-overall", d.limits.OverallPerSecond, time.Second); err != nil {
 		return User{}, err
 	}
@@ -238,6 +241,21 @@ func (d *Directory) spend(ctx context.Context, key string, limit int, window tim
 }
 
 func accountKey(index []byte) string { return "password-account:" + hex.EncodeToString(index) }
+
+// networkKey counts what one provider or company commands as one client, at a higher limit than addressKey: whoever rents
+// addresses by the hundred gets them side by side.
+func networkKey(a netip.Addr) string {
+	a = a.Unmap().WithZone("")
+	bits := 24
+	if a.Is6() {
+		bits = 48
+	}
+	p, err := a.Prefix(bits)
+	if err != nil || !p.IsValid() { // no address: nobody but ourselves
+		return ""
+	}
+	return p.String()
+}
 
 // addressKey counts an IPv6 /64 as one client: that is the least a single customer gets, and it can send from each of
 // its 2^64 addresses. An IPv4 address counts the same in its IPv6-mapped form.

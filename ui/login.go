@@ -128,13 +128,18 @@ func (p *Pages) login(w http.ResponseWriter, r *http.Request) error {
 		}
 		return p.show(w, r, v, view{Name: "login", Status: http.StatusUnprocessableEntity, Content: content})
 	}
+	return p.afterFirst(w, r, v, u, []string{identity.AMRPassword})
+}
+
+// afterFirst goes on when the first factor is proven, whichever it was: with the second one if the person has it.
+func (p *Pages) afterFirst(w http.ResponseWriter, r *http.Request, v visit, u identity.User, amr []string) error {
 	if !u.HasTOTP {
-		return p.enter(w, r, v, u, []string{identity.AMRPassword})
+		return p.enter(w, r, v, u, amr)
 	}
-	// The password alone opens nothing: no session exists until the second factor is proven too, so there is none to
-	// be had by skipping its page.
+	// One factor alone opens nothing: no session exists until the second one is proven too, so there is none to be had
+	// by skipping its page.
 	ticket, expires, err := p.People.BeginLogin(r.Context(), identity.Login{
-		UserID: u.ID, AMR: []string{identity.AMRPassword}, StartedAt: p.Now(), Interaction: v.ID,
+		UserID: u.ID, AMR: amr, StartedAt: p.Now(), Interaction: v.ID,
 	})
 	if err != nil {
 		return err

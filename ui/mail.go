@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/gatehouse-id/gatehouse/identity"
 	"github.com/gatehouse-id/gatehouse/internal/mail"
@@ -16,18 +17,19 @@ import (
 // write to them under our name (phishing by content injection). Addresses are the exception, where the letter is about one.
 type letter struct {
 	name string
-	link string   // the page to open
-	act  []string // what was done, when and where, and what to do if it was a stranger
+	link string        // the page to open
+	life time.Duration // how long the link works, if its text says so
+	act  []string      // what was done, when and where, and what to do if it was a stranger
 }
 
 // mailVerify asks the holder of an address to confirm it.
 func (p *Pages) mailVerify(ctx context.Context, u identity.User, link string) error {
-	return p.post(ctx, u.Email, p.localeFor(ctx, u), letter{name: "verify", link: link})
+	return p.post(ctx, u.Email, p.localeFor(ctx, u), letter{name: "verify", link: link, life: p.People.LinkLife(identity.Verify)})
 }
 
 // mailReset brings the link for a forgotten password.
 func (p *Pages) mailReset(ctx context.Context, u identity.User, link string) error {
-	return p.post(ctx, u.Email, p.localeFor(ctx, u), letter{name: "reset", link: link})
+	return p.post(ctx, u.Email, p.localeFor(ctx, u), letter{name: "reset", link: link, life: p.People.LinkLife(identity.Reset)})
 }
 
 // mailAccountExists answers whoever wants to use an address that has an account: only its holder learns that.
@@ -37,7 +39,7 @@ func (p *Pages) mailAccountExists(ctx context.Context, u identity.User) error {
 
 // mailNewAddress asks the holder of a new address to confirm that it takes the place of u's old one.
 func (p *Pages) mailNewAddress(ctx context.Context, u identity.User, to, link string) error {
-	return p.post(ctx, to, p.localeFor(ctx, u), letter{name: "new_address", link: link})
+	return p.post(ctx, to, p.localeFor(ctx, u), letter{name: "new_address", link: link, life: p.People.LinkLife(identity.ChangeEmail)})
 }
 
 // mailAddressChanged tells the old address, so that a thief cannot move an account away unseen.
@@ -92,7 +94,9 @@ func (p *Pages) post(ctx context.Context, to string, in *locale, l letter) error
 		Greeting: in.text("mail.greeting"), Link: l.link, Brand: p.Name, Home: p.Site.URL("/account"),
 		Paragraphs: []string{in.text("mail." + l.name + ".text")},
 	}
-	if after, ok := in.texts["mail."+l.name+".after"]; ok {
+	if key := "mail." + l.name + ".after"; l.life > 0 {
+		content.After = append(content.After, in.text(key, in.span(l.life)))
+	} else if after, ok := in.texts[key]; ok {
 		content.After = append(content.After, after)
 	}
 	content.Paragraphs = append(content.Paragraphs, l.act...)

@@ -10,7 +10,8 @@ import (
 	"github.com/gatehouse-id/gatehouse/identity"
 )
 
-// registrationsPerHour bounds new accounts from one network; each costs a password hash and a mail.
+// registrationsPerHour bounds new accounts from one address unless Config.RegistrationsPerHour says otherwise; each costs a
+// password hash and a mail.
 const registrationsPerHour = 30
 
 type registerPage struct {
@@ -57,7 +58,7 @@ func (p *Pages) register(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if err := p.limit(ctx, "register", registrationsPerHour, time.Hour); err != nil {
+	if err := p.limit(ctx, "register", p.RegistrationsPerHour, time.Hour); err != nil {
 		return err
 	}
 	u, err := p.People.Create(ctx, identity.NewUser{Email: f.Email, Password: f.Password, Profile: identity.Profile{Name: f.Name}})

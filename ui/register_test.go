@@ -79,7 +79,7 @@ func TestVerifyLinkExpires(t *testing.T) {
 	b.press(b.get("/register"), "register-submit", map[string]string{"email": alice, "password": password})
 	p := b.get(w.mailLink(t, alice))
 	w.clock.forward(25 * time.Hour)
-	b.press(p, "verify-submit", nil).want(http.StatusBadRequest, "error-page").says("no longer works", "older than a day")
+	b.press(p, "verify-submit", nil).want(http.StatusBadRequest, "error-page").says("no longer works", "too old")
 	b.get("/verify/link").want(http.StatusBadRequest, "error-page")
 }
 

@@ -41,6 +41,8 @@ type Config struct {
 	Name   string // what people call this service; empty: Gatehouse
 
 	Registration         bool // strangers may create an account
+	RegistrationsPerHour int  // from one address; 0: 30
+	Invitations          bool // invited people may
 	RequireVerifiedEmail bool // an address must be confirmed before it is of use
 
 	Now func() time.Time
@@ -72,6 +74,9 @@ func New(c Config) (*Pages, error) {
 	}
 	if c.Name == "" {
 		c.Name = "Gatehouse"
+	}
+	if c.RegistrationsPerHour <= 0 {
+		c.RegistrationsPerHour = registrationsPerHour
 	}
 	if c.Now == nil {
 		c.Now = time.Now

@@ -198,9 +198,16 @@ func (p *Pages) recall(ctx context.Context, handle string) (string, error) {
 	return string(email), err
 }
 
-// limit spends one of n per window for the client's address, or gives a *identity.LimitError.
+// widerShare is how many times the limit of one address its neighbours together may use.
+const widerShare = 4
+
+// limit spends one of n per window for the client's address, and one of more for the network around it, or gives a
+// *identity.LimitError. Nothing is blocked for good: the counts run out by themselves.
 func (p *Pages) limit(ctx context.Context, what string, n int, window time.Duration) error {
 	wait, err := p.Cache.Allow(ctx, "ui:"+what+":"+web.Network(ctx), n, window)
+	if err == nil && wait == 0 {
+		wait, err = p.Cache.Allow(ctx, "ui:"+what+"-wide:"+web.WiderNetwork(ctx), n*widerShare, window)
+	}
 	if err != nil {
 		return err
 	}

@@ -36,6 +36,17 @@ func (l *locale) date(t time.Time) string {
 	return l.text("when.day", day, l.text("when.month."+t.Format("01")), t.Year())
 }
 
+// span says a length of time in words, in the largest unit that gives a whole number of it from two on.
+func (l *locale) span(d time.Duration) string {
+	switch {
+	case d >= 48*time.Hour && d%(24*time.Hour) == 0:
+		return l.many("span.days", int(d/(24*time.Hour)))
+	case d >= time.Hour && d%time.Hour == 0:
+		return l.many("span.hours", int(d/time.Hour))
+	}
+	return l.many("span.minutes", max(1, int(d/time.Minute)))
+}
+
 func sameDay(a, b time.Time) bool {
 	return a.Year() == b.Year() && a.YearDay() == b.YearDay()
 }

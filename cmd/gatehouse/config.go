@@ -80,9 +80,9 @@ type settings struct {
 	SMTPURL  string `name:"smtp-url" env:"GATEHOUSE_SMTP_URL" placeholder:"URL" group:"mail" help:"Mail server: smtp://user:password@host:587 (STARTTLS), smtps://…:465 (TLS), smtp://host:25?tls=none. Empty on loopback: mails show in the log and at /inbox."`
 	MailFrom string `env:"GATEHOUSE_MAIL_FROM" placeholder:"ADDRESS" group:"mail" help:"Sender of mails, such as \"Example <no-reply@example.com>\"."`
 
-	Registration         bool `env:"GATEHOUSE_REGISTRATION" default:"true" negatable:"" group:"people" help:"Let people create accounts themselves. [${default}]"`
-	RequireVerifiedEmail bool `env:"GATEHOUSE_REQUIRE_VERIFIED_EMAIL" default:"true" negatable:"" group:"people" help:"Let people into apps only after they have proven their email address. [${default}]"`
-	PasswordWorkers      int  `env:"GATEHOUSE_PASSWORD_WORKERS" default:"0" placeholder:"N" group:"people" help:"Passwords checked at the same time; each takes 19 MiB. 0: one for each processor. [${default}]"`
+	Registration         string `env:"GATEHOUSE_REGISTRATION" default:"open" enum:"open,invite,off" placeholder:"WHO" group:"people" help:"Who may create an account: open lets everybody, invite those who were invited (gatehouse user invite), off nobody. [${default}]"`
+	RequireVerifiedEmail bool   `env:"GATEHOUSE_REQUIRE_VERIFIED_EMAIL" default:"true" negatable:"" group:"people" help:"Let people into apps only after they have proven their email address. [${default}]"`
+	PasswordWorkers      int    `env:"GATEHOUSE_PASSWORD_WORKERS" default:"0" placeholder:"N" group:"people" help:"Passwords checked at the same time; each takes 19 MiB. 0: one for each processor. [${default}]"`
 
 	CodeTTL        time.Duration `name:"code-ttl" env:"GATEHOUSE_CODE_TTL" default:"60s" placeholder:"TIME" group:"life" help:"Authorization code. [${default}]"`
 	AccessTokenTTL time.Duration `name:"access-token-ttl" env:"GATEHOUSE_ACCESS_TOKEN_TTL" default:"10m" placeholder:"TIME" group:"life" help:"Access token, unless its client has a value of its own. [${default}]"`
@@ -95,6 +95,9 @@ type settings struct {
 	ErasureGrace   time.Duration `env:"GATEHOUSE_ERASURE_GRACE" default:"7d" placeholder:"TIME" group:"life" help:"Account that its person has closed, until it is erased; signing in keeps it. [${default}]"`
 	ExportTTL      time.Duration `name:"export-ttl" env:"GATEHOUSE_EXPORT_TTL" default:"24h" placeholder:"TIME" group:"life" help:"File with a person's data, waiting to be fetched. [${default}]"`
 	AuditRetention time.Duration `env:"GATEHOUSE_AUDIT_RETENTION" default:"400d" placeholder:"TIME" group:"life" help:"Rows of the audit log; they go by whole months, so up to 31 days later. [${default}]"`
+	VerifyTTL      time.Duration `name:"verify-ttl" env:"GATEHOUSE_VERIFY_TTL" default:"24h" placeholder:"TIME" group:"life" help:"Link that confirms an email address. [${default}]"`
+	ResetTTL       time.Duration `name:"reset-ttl" env:"GATEHOUSE_RESET_TTL" default:"30m" placeholder:"TIME" group:"life" help:"Link to set a new password. [${default}]"`
+	ChangeTTL      time.Duration `name:"change-ttl" env:"GATEHOUSE_CHANGE_TTL" default:"24h" placeholder:"TIME" group:"life" help:"Link that confirms a new email address of an account. [${default}]"`
 	KeyRotation    time.Duration `env:"GATEHOUSE_KEY_ROTATION" default:"90d" placeholder:"TIME" group:"life" help:"Signing key in use. [${default}]"`
 	JWKSCache      time.Duration `name:"jwks-cache" env:"GATEHOUSE_JWKS_CACHE" default:"1h" placeholder:"TIME" group:"life" help:"How long apps may keep the list of public keys; a new key waits this long before it signs. [${default}]"`
 
@@ -102,7 +105,9 @@ type settings struct {
 	LimitAccountWindow time.Duration `env:"GATEHOUSE_LIMIT_ACCOUNT_WINDOW" default:"15m" placeholder:"TIME" group:"limits" help:"… in this time. [${default}]"`
 	LimitAddressTries  int           `env:"GATEHOUSE_LIMIT_ADDRESS_TRIES" default:"100" placeholder:"N" group:"limits" help:"Passwords from one address. [${default}]"`
 	LimitAddressWindow time.Duration `env:"GATEHOUSE_LIMIT_ADDRESS_WINDOW" default:"15m" placeholder:"TIME" group:"limits" help:"… in this time. [${default}]"`
-	LimitCodeTries     int           `env:"GATEHOUSE_LIMIT_CODE_TRIES" default:"5" placeholder:"N" group:"limits" help:"Two-step codes of one person. [${default}]"`
+	LimitNetworkTries  int           `env:"GATEHOUSE_LIMIT_NETWORK_TRIES" default:"400" placeholder:"N" group:"limits" help:"Passwords from one network (IPv4 /24, IPv6 /48) in the same time. [${default}]"`
+	LimitRegistrations int           `env:"GATEHOUSE_LIMIT_REGISTRATIONS" default:"30" placeholder:"N" group:"limits" help:"New accounts from one address in an hour; from its network four times as many. [${default}]"`
+	LimitCodeTries     int           `env:"GATEHOUSE_LIMIT_CODE_TRIES" default:"5" placeholder:"N" group:"limits" help:"Codes of one person: two-step, recovery and mail codes together. [${default}]"`
 	LimitCodeWindow    time.Duration `env:"GATEHOUSE_LIMIT_CODE_WINDOW" default:"5m" placeholder:"TIME" group:"limits" help:"… in this time. [${default}]"`
 	LimitPerSecond     int           `env:"GATEHOUSE_LIMIT_PER_SECOND" default:"200" placeholder:"N" group:"limits" help:"Passwords checked each second by all replicas together. [${default}]"`
 	LimitBody          int64         `env:"GATEHOUSE_LIMIT_BODY" default:"65536" placeholder:"BYTES" group:"limits" help:"Size of a request body. [${default}]"`
@@ -192,6 +197,9 @@ func (s *settings) checkNumbers() error {
 		{"session-idle", s.SessionIdle, time.Minute, 3650 * day},
 		{"session-max", s.SessionMax, time.Minute, 3650 * day},
 		{"export-ttl", s.ExportTTL, time.Minute, 30 * day},
+		{"verify-ttl", s.VerifyTTL, time.Minute, 30 * day},
+		{"reset-ttl", s.ResetTTL, time.Minute, day},
+		{"change-ttl", s.ChangeTTL, time.Minute, 30 * day},
 		{"audit-retention", s.AuditRetention, day, 36500 * day},
 		{"key-rotation", s.KeyRotation, time.Hour, 3650 * day},
 		{"jwks-cache", s.JWKSCache, time.Second, 7 * day},
@@ -220,6 +228,8 @@ func (s *settings) checkNumbers() error {
 		{"password-workers", int64(s.PasswordWorkers), 0, 1024},
 		{"limit-account-tries", int64(s.LimitAccountTries), 1, 1_000_000},
 		{"limit-address-tries", int64(s.LimitAddressTries), 1, 1_000_000},
+		{"limit-network-tries", int64(s.LimitNetworkTries), 1, 1_000_000},
+		{"limit-registrations", int64(s.LimitRegistrations), 1, 1_000_000},
 		{"limit-code-tries", int64(s.LimitCodeTries), 1, 1_000_000},
 		{"limit-per-second", int64(s.LimitPerSecond), 1, 1_000_000},
 		{"limit-body", s.LimitBody, 4 << 10, 16 << 20},

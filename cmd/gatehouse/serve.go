@@ -134,9 +134,10 @@ func (c *serveCommand) Run(t *terminal) error {
 		DB: data.db, Cache: data.cache, Seal: data.seal, Audit: data.audit, Log: log, Revoke: grants.EndUser,
 		SessionIdle: s.SessionIdle, SessionMax: s.SessionMax, PasswordWorkers: s.PasswordWorkers,
 		ErasureGrace: s.ErasureGrace, ExportLife: s.ExportTTL,
+		LinkLife: identity.LinkLife{Verify: s.VerifyTTL, Reset: s.ResetTTL, Change: s.ChangeTTL},
 		Limits: identity.Limits{
 			AccountTries: s.LimitAccountTries, AccountWindow: s.LimitAccountWindow,
-			AddressTries: s.LimitAddressTries, AddressWindow: s.LimitAddressWindow,
+			AddressTries: s.LimitAddressTries, AddressWindow: s.LimitAddressWindow, NetworkTries: s.LimitNetworkTries,
 			OverallPerSecond: s.LimitPerSecond,
 			CodeTries:        s.LimitCodeTries, CodeWindow: s.LimitCodeWindow,
 		},
@@ -164,7 +165,8 @@ func (c *serveCommand) Run(t *terminal) error {
 	}
 	pages, err := ui.New(ui.Config{
 		Site: site, People: people, OAuth: protocol, Mail: queue, Inbox: inbox, Cache: data.cache, Audit: data.audit, Log: log,
-		Name: s.Name, Registration: s.Registration, RequireVerifiedEmail: s.RequireVerifiedEmail,
+		Name: s.Name, Registration: s.Registration == "open", RegistrationsPerHour: s.LimitRegistrations,
+		Invitations: s.Registration != "off", RequireVerifiedEmail: s.RequireVerifiedEmail,
 	})
 	if err != nil {
 		return err

@@ -61,6 +61,21 @@ func Network(ctx context.Context) string {
 	return a.String()
 }
 
+// WiderNetwork is Network for whoever rents addresses by the hundred, which come side by side: the IPv4 /24 or the IPv6 /48.
+// Many strangers may share it, so that limits on it are higher.
+func WiderNetwork(ctx context.Context) string {
+	a := Address(ctx).Unmap().WithZone("")
+	bits := 24
+	if a.Is6() {
+		bits = 48
+	}
+	p, err := a.Prefix(bits)
+	if err != nil || !p.IsValid() {
+		return ""
+	}
+	return p.String()
+}
+
 // Site is where the server lives, taken from the configured issuer and from nowhere else: a Host header never decides
 // what a link says (host-header poisoning).
 type Site struct {

@@ -25,3 +25,18 @@ func TestNetwork(t *testing.T) {
 		t.Errorf("no address: got %q, want none", got)
 	}
 }
+
+func TestWiderNetwork(t *testing.T) {
+	t.Parallel()
+	for address, want := range map[string]string{
+		"192.0.2.77": "192.0.2.0/24", "::ffff:192.0.2.77": "192.0.2.0/24", "2001:db8:1:2:3::4": "2001:db8:1::/48", "fe80::1%eth0": "fe80::/48", "": "",
+	} {
+		ctx := t.Context()
+		if address != "" {
+			ctx = web.WithAddress(ctx, netip.MustParseAddr(address))
+		}
+		if got := web.WiderNetwork(ctx); got != want {
+			t.Errorf("wider network of %q: %q, want %q", address, got, want)
+		}
+	}
+}
