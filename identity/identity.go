@@ -80,7 +80,6 @@ type Directory struct {
 	emailKey    []byte // makes users.email_index
 	recoveryKey []byte // makes recovery_codes.code_hash
 	hasher      *hasher
-	absentHash  string // checked for accounts that do not exist, so that they take as long as the others
 }
 
 // New opens the directory on a migrated database.
@@ -110,7 +109,6 @@ func open(ctx context.Context, c Config, cost argonCost) (*Directory, error) {
 		},
 		hasher: newHasher(cost, c.PasswordWorkers),
 	}
-	d.absentHash = d.hasher.absent()
 	if d.now == nil {
 		d.now = time.Now
 	}

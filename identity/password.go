@@ -39,7 +39,7 @@ const (
 	maxPasswordBytes = 4096
 )
 
-// hasher computes argon2id hashes, a bounded number at once, since each takes a core and megabytes of memory.
+// hasher computes and checks password hashes, a bounded number at once, since each takes a core and megabytes of memory.
 type hasher struct {
 	cost  argonCost
 	admit chan struct{} // one for each hash that is computed or waits
@@ -97,12 +97,17 @@ func (h *hasher) hashEntered(ctx context.Context, password string) (phc string, 
 	return p.String(), err
 }
 
-// verify reports whether phc is the hash of password, and whether it was made at another cost than today's. The
-// caller has entered.
+// verify reports whether phc is the hash of password, and whether it was made in another way or at another cost than
+// today's. The caller has entered.
 func (h *hasher) verify(ctx context.Context, phc, password string) (ok, outdated bool, err error) {
 	p, err := parsePHC(phc)
 	if err != nil {
-		return false, false, err
+		f, err := parseForeign(phc)
+		if err != nil {
+			return false, false, err
+		}
+		err = h.do(ctx, func() { ok = f.matches(password) })
+		return ok, true, err
 	}
 	var key []byte
 	if err := h.do(ctx, func() { key = p.derive(password, len(p.key)) }); err != nil {
@@ -122,9 +127,16 @@ func (h *hasher) matches(ctx context.Context, phc, password string) (bool, error
 	return ok, err
 }
 
-// absent makes a hash that no password has, at today's cost: checking it takes as long as checking a person's.
-func (h *hasher) absent() string {
-	p := argonHash{cost: h.cost, salt: make([]byte, saltSize), key: make([]byte, hashSize)}
+// decoy makes a hash that no password has and that takes as long to check as the given one; for none, as long as a hash of
+// today's cost.
+func (h *hasher) decoy(phc string) string {
+	p, err := parsePHC(phc)
+	if err != nil {
+		if f, err := parseForeign(phc); err == nil {
+			return f.decoy().String()
+		}
+		p = argonHash{cost: h.cost, salt: make([]byte, saltSize), key: make([]byte, hashSize)}
+	}
 	_, _ = rand.Read(p.salt) // never fails (crypto/rand)
 	_, _ = rand.Read(p.key)
 	return p.String()

@@ -75,7 +75,7 @@ func TestUnknownAccountAnswersAlike(t *testing.T) {
 func TestAbsentHashCostsWhatARealOneDoes(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, dbtest.OpenSQLite(t), Config{})
-	absent, err := parsePHC(w.absentHash)
+	absent, err := parsePHC(w.hasher.decoy(""))
 	wantNil(t, "absent hash", err)
 	phc, err := w.hasher.hash(t.Context(), goodPassword)
 	wantNil(t, "hash", err)

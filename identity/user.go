@@ -200,6 +200,7 @@ func (d *Directory) SetStatus(ctx context.Context, id, status string) error {
 type userRow struct {
 	user                             User
 	passwordHash                     string
+	decoy                            string // without a user: whose password's time to take instead
 	dataKey, email, profile          []byte
 	profileAt, created, updated, pwd db.Time
 }
