@@ -370,17 +370,18 @@ func (w *world) tablesOfPeople(t *testing.T) (tables []string) {
 
 // whereHeld says for each table of people where its rows stand in a person's file of data (see docs/privacy.md).
 var whereHeld = map[string]string{
-	"profiles":       "profile.json",
-	"data_keys":      "nowhere: it is a key, not data",
-	"totp":           "factors.json",
-	"recovery_codes": "factors.json",
-	"sessions":       "sessions.json",
-	"mail_links":     "mail_links.json",
-	"erasures":       "account.json",
-	"exports":        "the file itself",
-	"consents":       "consents.json",
-	"grants":         "grants.json",
-	"audit":          "activity.json",
+	"profiles":        "profile.json",
+	"data_keys":       "nowhere: it is a key, not data",
+	"totp":            "factors.json",
+	"recovery_codes":  "factors.json",
+	"sessions":        "sessions.json",
+	"mail_links":      "mail_links.json",
+	"linked_accounts": "linked_accounts.json",
+	"erasures":        "account.json",
+	"exports":         "the file itself",
+	"consents":        "consents.json",
+	"grants":          "grants.json",
+	"audit":           "activity.json",
 }
 
 // Whoever adds a table about people adds it to the file that people get, and lets it go with its person.

@@ -20,6 +20,7 @@ type Holdings struct {
 	Factors   HeldFactors   `json:"factors"`
 	Sessions  []HeldSession `json:"sessions"`
 	MailLinks []HeldLink    `json:"mail_links"`
+	Linked    []HeldLinked  `json:"linked_accounts"`
 }
 
 // HeldAccount is a row of users, and of erasures.
@@ -67,6 +68,16 @@ type HeldLink struct {
 	ExpiresAt time.Time `json:"expires_at"`
 }
 
+// HeldLinked is a row of linked_accounts.
+type HeldLinked struct {
+	Provider  string    `json:"provider"`
+	Issuer    string    `json:"issuer"`
+	Subject   string    `json:"subject"`
+	Label     string    `json:"label,omitempty"`
+	CreatedAt time.Time `json:"created_at"`
+	UsedAt    time.Time `json:"used_at"`
+}
+
 // Holdings tells everything that the directory holds about a person.
 func (d *Directory) Holdings(ctx context.Context, userID string) (h Holdings, err error) {
 	u, err := d.User(ctx, userID)
@@ -97,6 +108,14 @@ func (d *Directory) Holdings(ctx context.Context, userID string) (h Holdings, er
 	}
 	if h.MailLinks, err = d.heldLinks(ctx, userID); err != nil {
 		return h, fmt.Errorf("read mail links: %w", err)
+	}
+	linked, err := d.LinkedAccounts(ctx, userID)
+	if err != nil {
+		return h, err
+	}
+	h.Linked = []HeldLinked{}
+	for _, l := range linked {
+		h.Linked = append(h.Linked, HeldLinked{l.Provider, l.Issuer, l.Subject, l.Label, l.CreatedAt, l.UsedAt})
 	}
 	return h, nil
 }

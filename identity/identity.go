@@ -79,6 +79,7 @@ type Directory struct {
 
 	emailKey    []byte // makes users.email_index
 	recoveryKey []byte // makes recovery_codes.code_hash
+	linkKey     []byte // makes linked_accounts.subject_index
 	hasher      *hasher
 }
 
@@ -120,6 +121,9 @@ func open(ctx context.Context, c Config, cost argonCost) (*Directory, error) {
 		return nil, err
 	}
 	if d.recoveryKey, err = c.Seal.Secret(ctx, c.DB, "recovery-codes"); err != nil {
+		return nil, err
+	}
+	if d.linkKey, err = c.Seal.Secret(ctx, c.DB, "linked-accounts"); err != nil {
 		return nil, err
 	}
 	return d, nil

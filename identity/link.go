@@ -155,6 +155,11 @@ func (d *Directory) ResetPassword(ctx context.Context, token, password string) (
 			return err
 		}
 		index = d.emailIndex(email)
+		if !u.EmailVerified {
+			if err := d.dropLinked(ctx, userID); err != nil {
+				return err
+			}
+		}
 		n, err := d.db.Exec(ctx, `UPDATE users SET password_hash = $3, password_changed_at = $4, must_change_password = FALSE, email_verified = TRUE,
 			updated_at = $4 WHERE id = $1 AND email_index = $2 AND status IN ('active', 'closing')`, userID, index, hash, db.At(d.now()))
 		if err != nil {

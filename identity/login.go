@@ -18,6 +18,7 @@ type Login struct {
 	StartedAt   time.Time `json:"started_at"`
 	Attempts    int       `json:"attempts"`
 	Interaction string    `json:"interaction"` // "" for a login without an app
+	Via         Via       `json:"via,omitzero"`
 }
 
 // BeginLogin keeps a login for ten minutes and returns the ticket for the browser's cookie.

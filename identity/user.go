@@ -51,6 +51,8 @@ type NewUser struct {
 	EmailVerified      bool
 	MustChangePassword bool
 	Role               string // empty: RoleUser
+
+	passwordless bool // see CreateLinked
 }
 
 // Create adds a person. It reports FieldErrors for bad input and ErrEmailTaken for a known address; both a free and a
@@ -69,15 +71,18 @@ func (d *Directory) Create(ctx context.Context, n NewUser) (User, error) {
 	}
 	profile := n.Profile.normal(d.now(), wrong)
 	profile.PhoneNumberVerified = false // nobody has proven it
-	if key := passwordProblem(n.Password, personalInputs(email, profile)); key != "" {
+	if key := passwordProblem(n.Password, personalInputs(email, profile)); key != "" && !n.passwordless {
 		wrong["password"] = key
 	}
 	if err := wrong.err(); err != nil {
 		return User{}, err
 	}
-	hash, err := d.hasher.hash(ctx, n.Password)
-	if err != nil {
-		return User{}, fmt.Errorf("hash password: %w", err)
+	hash := ""
+	if !n.passwordless {
+		var err error
+		if hash, err = d.hasher.hash(ctx, n.Password); err != nil {
+			return User{}, fmt.Errorf("hash password: %w", err)
+		}
 	}
 	id, err := uuid.NewV7()
 	if err != nil {
@@ -89,6 +94,9 @@ func (d *Directory) Create(ctx context.Context, n NewUser) (User, error) {
 		MustChangePassword: n.MustChangePassword, CreatedAt: now, UpdatedAt: now, PasswordChangedAt: now, Profile: profile,
 	}
 	u.Profile.UpdatedAt = now
+	if n.passwordless {
+		u.HasPassword, u.PasswordChangedAt = false, time.Time{}
+	}
 	own, wrapped, err := d.seal.NewPerson(u.ID)
 	if err != nil {
 		return User{}, err
@@ -102,7 +110,7 @@ func (d *Directory) Create(ctx context.Context, n NewUser) (User, error) {
 			password_changed_at, must_change_password, role, status, created_at, updated_at)
 			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`,
 			u.ID, d.emailIndex(email), own.Seal([]byte(email), emailPurpose(u.ID)), u.EmailVerified, hash,
-			db.At(now), u.MustChangePassword, u.Role, u.Status, db.At(now), db.At(now)); err != nil {
+			db.At(u.PasswordChangedAt), u.MustChangePassword, u.Role, u.Status, db.At(now), db.At(now)); err != nil {
 			return err
 		}
 		if _, err := d.db.Exec(ctx, `INSERT INTO data_keys (user_id, wrapped) VALUES ($1, $2)`, u.ID, wrapped); err != nil {

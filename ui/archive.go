@@ -66,6 +66,7 @@ func (a Archive) Write(ctx context.Context, userID string, w io.Writer, progress
 		{"factors.json", func() (any, error) { return held.Factors, nil }},
 		{"sessions.json", func() (any, error) { return held.Sessions, nil }},
 		{"mail_links.json", func() (any, error) { return held.MailLinks, nil }},
+		{"linked_accounts.json", func() (any, error) { return held.Linked, nil }},
 		{"consents.json", func() (any, error) { return a.consents(ctx, userID) }},
 		{"grants.json", func() (any, error) { return a.grants(ctx, userID) }},
 		{"activity.json", func() (any, error) { return a.activity(ctx, userID) }},
