@@ -178,6 +178,9 @@ func (d *Directory) erase(ctx context.Context, id, actor string, allowed func(ct
 		if _, err := d.endAll(ctx, id); err != nil { // first, while the rows that name the tokens are there
 			return err
 		}
+		if err := d.forgetInvitations(ctx, id); err != nil { // while the address can be found
+			return err
+		}
 		if _, err := d.db.Exec(ctx, `UPDATE data_keys SET wrapped = $2 WHERE user_id = $1`, id, make([]byte, len(dataKey))); err != nil {
 			return err
 		}

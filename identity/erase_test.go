@@ -382,6 +382,11 @@ var whereHeld = map[string]string{
 	"consents":        "consents.json",
 	"grants":          "grants.json",
 	"audit":           "activity.json",
+
+	"group_members":     "groups_and_roles.json",
+	"group_invitations": "groups_and_roles.json",
+	"user_roles":        "groups_and_roles.json",
+	"user_attributes":   "attributes.json",
 }
 
 // Whoever adds a table about people adds it to the file that people get, and lets it go with its person.

@@ -80,6 +80,7 @@ const (
 	KeyUsernameInvalid  = "error.username_invalid" // preferred_username that looks like an e-mail address
 	KeyRoleInvalid      = "error.role_invalid"
 	KeyStatusInvalid    = "error.status_invalid"
+	KeyMember           = "error.already_member" // invited to a group that they are in
 )
 
 // Keys lists the locale keys of this package, for the test that no translation lacks one.
@@ -87,6 +88,6 @@ func Keys() []string {
 	return []string{
 		KeyRequired, KeyTooLong, KeyCharacters, KeyEmailInvalid, KeyPasswordShort, KeyPasswordLong, KeyPasswordCommon,
 		KeyPasswordPattern, KeyPasswordPersonal, KeyPasswordSame, KeyURLInvalid, KeyBirthdateInvalid, KeyZoneinfoInvalid, KeyLocaleInvalid,
-		KeyPhoneInvalid, KeyUsernameInvalid, KeyRoleInvalid, KeyStatusInvalid,
+		KeyPhoneInvalid, KeyUsernameInvalid, KeyRoleInvalid, KeyStatusInvalid, KeyMember,
 	}
 }

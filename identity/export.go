@@ -21,6 +21,7 @@ type Holdings struct {
 	Sessions  []HeldSession `json:"sessions"`
 	MailLinks []HeldLink    `json:"mail_links"`
 	Linked    []HeldLinked  `json:"linked_accounts"`
+	Rights    HeldRights    `json:"rights"`
 }
 
 // HeldAccount is a row of users, and of erasures.
@@ -116,6 +117,9 @@ func (d *Directory) Holdings(ctx context.Context, userID string) (h Holdings, er
 	h.Linked = []HeldLinked{}
 	for _, l := range linked {
 		h.Linked = append(h.Linked, HeldLinked{l.Provider, l.Issuer, l.Subject, l.Label, l.CreatedAt, l.UsedAt})
+	}
+	if h.Rights, err = d.heldRights(ctx, userID); err != nil {
+		return h, err
 	}
 	return h, nil
 }

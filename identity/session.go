@@ -309,7 +309,7 @@ func (d *Directory) endOthers(ctx context.Context, userID, exceptSessionID strin
 	return len(ids), err
 }
 
-// Purge deletes sessions, mail links and files of data that are over.
+// Purge deletes sessions, mail links, files of data and invitations that are over.
 func (d *Directory) Purge(ctx context.Context) error {
 	now := d.now()
 	if _, err := d.db.Exec(ctx, `DELETE FROM sessions WHERE expires_at <= $1 OR last_seen_at <= $2`, db.At(now), db.At(now.Add(-d.sessionIdle))); err != nil {
@@ -320,6 +320,9 @@ func (d *Directory) Purge(ctx context.Context) error {
 	}
 	if _, err := d.db.Exec(ctx, `DELETE FROM exports WHERE expires_at <= $1`, db.At(now)); err != nil {
 		return fmt.Errorf("purge exports: %w", err)
+	}
+	if err := d.forgetInvitations(ctx, ""); err != nil {
+		return fmt.Errorf("purge invitations: %w", err)
 	}
 	return nil
 }

@@ -78,15 +78,16 @@ func TestDownloadMyData(t *testing.T) {
 	}
 	files := unzip(t, p.body)
 	for name, words := range map[string][]string{
-		"about.json":      {ArchiveFormat, u.ID},
-		"account.json":    {alice, `"role": "user"`},
-		"profile.json":    {"Ada Example", "1990-05-31"},
-		"factors.json":    {`"recovery_codes_left": 10`, "confirmed_at"},
-		"sessions.json":   {"Firefox", "192.0.2.7"},
-		"mail_links.json": {"[]"},
-		"consents.json":   {c.ID, c.Name, oauth.ConsentTextVersion, "granted_at"},
-		"grants.json":     {"[]"},
-		"activity.json":   {"session.start", "totp.enrol", "export.ask"},
+		"about.json":            {ArchiveFormat, u.ID},
+		"account.json":          {alice, `"role": "user"`},
+		"profile.json":          {"Ada Example", "1990-05-31"},
+		"factors.json":          {`"recovery_codes_left": 10`, "confirmed_at"},
+		"sessions.json":         {"Firefox", "192.0.2.7"},
+		"mail_links.json":       {"[]"},
+		"groups_and_roles.json": {"groups", "invited_to", "invitations_sent", "roles"},
+		"consents.json":         {c.ID, c.Name, oauth.ConsentTextVersion, "granted_at"},
+		"grants.json":           {"[]"},
+		"activity.json":         {"session.start", "totp.enrol", "export.ask"},
 	} {
 		for _, word := range words {
 			if !strings.Contains(files[name], word) {

@@ -67,6 +67,7 @@ func (a Archive) Write(ctx context.Context, userID string, w io.Writer, progress
 		{"sessions.json", func() (any, error) { return held.Sessions, nil }},
 		{"mail_links.json", func() (any, error) { return held.MailLinks, nil }},
 		{"linked_accounts.json", func() (any, error) { return held.Linked, nil }},
+		{"groups_and_roles.json", func() (any, error) { return held.Rights, nil }},
 		{"consents.json", func() (any, error) { return a.consents(ctx, userID) }},
 		{"grants.json", func() (any, error) { return a.grants(ctx, userID) }},
 		{"activity.json", func() (any, error) { return a.activity(ctx, userID) }},

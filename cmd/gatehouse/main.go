@@ -42,6 +42,9 @@ type commands struct {
 	Migrate migrateCommand  `cmd:"" help:"Bring the database schema up to date (serve does it by itself)."`
 	User    userCommands    `cmd:"" help:"Look after people."`
 	Client  clientCommands  `cmd:"" help:"Look after the apps that sign people in."`
+	Group   groupCommands   `cmd:"" help:"Look after groups of people."`
+	Role    roleCommands    `cmd:"" help:"Look after roles, which permit people things at APIs."`
+	API     apiCommands     `cmd:"" name:"api" help:"Look after APIs and the permissions that roles can hold."`
 	Keys    keysCommands    `cmd:"" help:"Look after the signing keys."`
 	Audit   auditCommands   `cmd:"" help:"Read the audit log, and prove that it is whole."`
 	Backup  backupCommands  `cmd:"" help:"Write backups from which nobody rises again who was erased."`
