@@ -378,6 +378,7 @@ var whereHeld = map[string]string{
 	"mail_links":      "mail_links.json",
 	"linked_accounts": "linked_accounts.json",
 	"erasures":        "account.json",
+	"imported":        "account.json",
 	"exports":         "the file itself",
 	"consents":        "consents.json",
 	"grants":          "grants.json",

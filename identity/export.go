@@ -24,7 +24,7 @@ type Holdings struct {
 	Rights    HeldRights    `json:"rights"`
 }
 
-// HeldAccount is a row of users, and of erasures.
+// HeldAccount is a row of users, of erasures and of imported.
 type HeldAccount struct {
 	ID                 string    `json:"id"`
 	Email              string    `json:"email"`
@@ -37,6 +37,8 @@ type HeldAccount struct {
 	CreatedAt          time.Time `json:"created_at"`
 	UpdatedAt          time.Time `json:"updated_at"`
 	ErasureDueAt       time.Time `json:"erasure_due_at,omitzero"`
+
+	Imported []HeldImport `json:"imported,omitempty"`
 }
 
 // HeldFactors tells which factors a person has beside the password.
@@ -92,6 +94,9 @@ func (d *Directory) Holdings(ctx context.Context, userID string) (h Holdings, er
 	h.Account = HeldAccount{
 		ID: u.ID, Email: u.Email, EmailVerified: u.EmailVerified, Role: u.Role, Status: u.Status, HasPassword: u.HasPassword,
 		PasswordChangedAt: u.PasswordChangedAt, MustChangePassword: u.MustChangePassword, CreatedAt: u.CreatedAt, UpdatedAt: u.UpdatedAt, ErasureDueAt: due,
+	}
+	if h.Account.Imported, err = d.heldImports(ctx, userID); err != nil {
+		return h, fmt.Errorf("read imports: %w", err)
 	}
 	h.Profile = u.Profile
 	var created, confirmed db.Time

@@ -5,6 +5,7 @@ package audit
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"strings"
 	"time"
@@ -72,10 +73,41 @@ const maxText = 200
 // patience is how long a row may take when its request is over.
 const patience = 5 * time.Second
 
+const auditInsert = `INSERT INTO audit (id, at, action, outcome, actor, user_id, client_id, request_id, detail, place)`
+
 // Record appends e, by one INSERT that waits for no other. It belongs to the transaction in ctx, if there is one. An act
 // that has happened cannot be refused because its row cannot be written; the failure goes to the log, loudly. Hanging up
 // right after an act does not keep it out of the log.
 func (l *Log) Record(ctx context.Context, e Event) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+	defer cancel()
+	row, err := l.row(ctx, &e)
+	if err == nil {
+		_, err = l.db.Exec(ctx, auditInsert+` VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`, row...)
+	}
+	if err != nil {
+		l.log.ErrorContext(ctx, "audit row lost", "action", e.Action, "user_id", e.UserID, "client_id", e.ClientID, "err", err)
+	}
+}
+
+// RecordAll appends many events at once. It reports what Record only logs: an import can be called off.
+func (l *Log) RecordAll(ctx context.Context, events []Event) error {
+	rows := make([][]any, 0, len(events))
+	for _, e := range events {
+		row, err := l.row(ctx, &e)
+		if err != nil {
+			return err
+		}
+		rows = append(rows, row)
+	}
+	if err := l.db.InsertAll(ctx, auditInsert, rows); err != nil {
+		return fmt.Errorf("write audit rows: %w", err)
+	}
+	return nil
+}
+
+// row completes e and gives the columns of auditInsert.
+func (l *Log) row(ctx context.Context, e *Event) ([]any, error) {
 	if e.Outcome == "" {
 		e.Outcome = Success
 	}
@@ -85,19 +117,15 @@ func (l *Log) Record(ctx context.Context, e Event) {
 	if e.Detail == nil {
 		e.Detail = map[string]string{}
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
-	defer cancel()
 	e.Actor, e.UserID, e.ClientID = clean(e.Actor), clean(e.UserID), clean(e.ClientID)
 	id, err := uuid.NewV7()
-	if err == nil {
-		place := l.sealPlace(ctx, id.String(), e.UserID)
-		_, err = l.db.Exec(ctx, `INSERT INTO audit (id, at, action, outcome, actor, user_id, client_id, request_id, detail, place)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`,
-			id.String(), db.At(l.now()), e.Action, e.Outcome, e.Actor, e.UserID, e.ClientID, web.RequestID(ctx), db.JSON(&e.Detail), place)
-	}
 	if err != nil {
-		l.log.ErrorContext(ctx, "audit row lost", "action", e.Action, "user_id", e.UserID, "client_id", e.ClientID, "err", err)
+		return nil, err
 	}
+	place := l.sealPlace(ctx, id.String(), e.UserID)
+	return []any{
+		id.String(), db.At(l.now()), e.Action, e.Outcome, e.Actor, e.UserID, e.ClientID, web.RequestID(ctx), db.JSON(&e.Detail), place,
+	}, nil
 }
 
 // clean makes text of a request storable: Postgres refuses NUL and broken UTF-8, and an attacker must not be able to

@@ -11,6 +11,8 @@ import (
 	"net/url"
 	"os"
 	"runtime"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -166,6 +168,57 @@ func (d *DB) Exec(ctx context.Context, query string, args ...any) (int64, error)
 	d.handOver()
 	n, err := res.RowsAffected()
 	return n, translate(err)
+}
+
+// insertAtOnce bounds the rows of one statement of InsertAll; both engines take 32,766 arguments.
+const insertAtOnce = 250
+
+// InsertAll adds many rows by few statements, in the transaction in ctx or one of its own. into is "INSERT INTO t (a, b)".
+func (d *DB) InsertAll(ctx context.Context, into string, rows [][]any) error {
+	if len(rows) == 0 {
+		return nil
+	}
+	return d.Tx(ctx, func(ctx context.Context) error {
+		text := ""
+		for batch := range slices.Chunk(rows, insertAtOnce) {
+			width := len(batch[0])
+			if text == "" || len(batch) < insertAtOnce {
+				var b strings.Builder
+				b.WriteString(into)
+				for n := range batch {
+					b.WriteString([]string{" VALUES (", ", ("}[min(n, 1)])
+					placeholders(&b, 1+n*width, width)
+					b.WriteByte(')')
+				}
+				text = b.String()
+			}
+			args := make([]any, 0, len(batch)*width)
+			for _, row := range batch {
+				args = append(args, row...)
+			}
+			if _, err := d.Exec(ctx, text, args...); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// Placeholders writes $1, $2, …, $n, for a list whose length is known at run time only.
+func Placeholders(n int) string {
+	var b strings.Builder
+	placeholders(&b, 1, n)
+	return b.String()
+}
+
+func placeholders(b *strings.Builder, first, n int) {
+	for i := first; i < first+n; i++ {
+		if i > first {
+			b.WriteString(", ")
+		}
+		b.WriteByte('$')
+		b.WriteString(strconv.Itoa(i))
+	}
 }
 
 // handOver lets whoever waits for SQLite's one writing connection run at once. The connection has just been given to the
