@@ -14,13 +14,6 @@ import (
 	"github.com/gatehouse-id/gatehouse/keys"
 )
 
-// Ways in which a client proves who it is at the token endpoint (OpenID Connect Core §9).
-const (
-	AuthBasic = "client_secret_basic"
-	AuthPost  = "client_secret_post"
-	AuthNone  = "none"
-)
-
 // Grant types a client may be registered for.
 const (
 	GrantAuthorizationCode = "authorization_code"
@@ -30,15 +23,16 @@ const (
 
 // Client is a registered app. The JSON names are those of RFC 7591 where it has one.
 type Client struct {
-	ID             string        `json:"client_id"`
-	Name           string        `json:"client_name"`
-	Owner          string        `json:"owner,omitempty"` // who runs it, in plain words for the consent page
-	RedirectURIs   []string      `json:"redirect_uris,omitempty"`
-	GrantTypes     []string      `json:"grant_types"`
-	ResponseTypes  []string      `json:"response_types,omitempty"`
-	Scopes         []string      `json:"scopes,omitempty"` // the most it may ask for
-	Audiences      []string      `json:"audiences,omitempty"`
-	AuthMethod     string        `json:"token_endpoint_auth_method"`
+	ID            string   `json:"client_id"`
+	Name          string   `json:"client_name"`
+	Owner         string   `json:"owner,omitempty"` // who runs it, in plain words for the consent page
+	RedirectURIs  []string `json:"redirect_uris,omitempty"`
+	GrantTypes    []string `json:"grant_types"`
+	ResponseTypes []string `json:"response_types,omitempty"`
+	Scopes        []string `json:"scopes,omitempty"` // the most it may ask for
+	Audiences     []string `json:"audiences,omitempty"`
+	AuthMethod    string   `json:"token_endpoint_auth_method"`
+	Credentials
 	IDTokenAlg     string        `json:"id_token_signed_response_alg,omitempty"`
 	FirstParty     bool          `json:"first_party,omitempty"` // the operator's own: no consent page
 	RequirePKCE    bool          `json:"require_pkce"`          // false excuses a confidential client that sends a nonce
@@ -55,11 +49,9 @@ type Client struct {
 	LogoutAddresses
 }
 
-// Public reports whether the client keeps no secret (RFC 6749 §2.1).
-func (c Client) Public() bool { return c.AuthMethod == AuthNone }
-
 // WithDefaults fills what may be left out: a code client with Basic authentication, PKCE, and the standard scopes.
 func (c Client) WithDefaults() Client {
+	c = c.withProfile()
 	if c.AuthMethod == "" {
 		c.AuthMethod = AuthBasic
 	}
@@ -95,10 +87,8 @@ func (c Client) Validate() error {
 	if !printable(c.Owner) || utf8.RuneCountInString(c.Owner) > maxNameLength {
 		return fmt.Errorf("owner: at most %d printable characters", maxNameLength)
 	}
-	switch c.AuthMethod {
-	case AuthBasic, AuthPost, AuthNone:
-	default:
-		return fmt.Errorf("token_endpoint_auth_method %q: use %s, %s or %s", c.AuthMethod, AuthBasic, AuthPost, AuthNone)
+	if err := c.validateCredentials(); err != nil {
+		return err
 	}
 	if err := c.validateGrants(); err != nil {
 		return err
@@ -157,7 +147,7 @@ func (c Client) validateGrants() error {
 	case !code && slices.Contains(c.GrantTypes, GrantRefreshToken):
 		return fmt.Errorf("grant_types: %s is of use only with %s", GrantRefreshToken, GrantAuthorizationCode)
 	case c.Public() && slices.Contains(c.GrantTypes, GrantClientCredentials):
-		return fmt.Errorf("grant_types: %s needs a client with a secret (RFC 6749 §4.4)", GrantClientCredentials)
+		return fmt.Errorf("grant_types: %s needs a client that can prove who it is (RFC 6749 §4.4)", GrantClientCredentials)
 	case c.Public() && !c.RequirePKCE:
 		return fmt.Errorf("require_pkce: a client without a secret cannot be excused from PKCE (RFC 9700 §2.1.1)")
 	case len(c.GrantTypes) == 0:

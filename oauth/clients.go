@@ -3,9 +3,6 @@ package oauth
 import (
 	"context"
 	"crypto/rand"
-	"crypto/sha256"
-	"crypto/subtle"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"slices"
@@ -15,6 +12,7 @@ import (
 
 	"github.com/gatehouse-id/gatehouse/internal/audit"
 	"github.com/gatehouse-id/gatehouse/internal/db"
+	"github.com/gatehouse-id/gatehouse/internal/seal"
 )
 
 // keptSecrets is how many secrets of a client work at once: the newest and, until the next rotation, the one before.
@@ -22,34 +20,42 @@ const keptSecrets = 2
 
 // Clients keeps the registered apps. Reads come from process memory; a change by another replica is seen at the next Poll.
 type Clients struct {
-	db    *db.DB
-	audit *audit.Log
-	now   func() time.Time
+	ClientsConfig
 
 	mu      sync.RWMutex
 	byID    map[string]*registration
 	version int64
 }
 
-// registration is a client as the protocol needs it: with the hashes of its secrets.
-type registration struct {
-	Client
-	secrets [][]byte
+// ClientsConfig is what Clients are made of.
+type ClientsConfig struct {
+	DB    *db.DB
+	Seal  *seal.Sealer // of the secrets that must be readable (client_secret_jwt)
+	Audit *audit.Log
+	Now   func() time.Time // nil: time.Now
 }
 
-// OpenClients gives the clients of d.
-func OpenClients(ctx context.Context, d *db.DB, a *audit.Log, now func() time.Time) (*Clients, error) {
-	if now == nil {
-		now = time.Now
+// registration is a client as the protocol needs it: with its secrets and keys.
+type registration struct {
+	Client
+	secrets  []storedSecret
+	readable [][]byte    // the secrets themselves, newest first; with client_secret_jwt only
+	keys     []clientKey // of jwks
+}
+
+// OpenClients gives the clients of a database.
+func OpenClients(ctx context.Context, config ClientsConfig) (*Clients, error) {
+	if config.Now == nil {
+		config.Now = time.Now
 	}
-	c := &Clients{db: d, audit: a, now: now, byID: map[string]*registration{}}
+	c := &Clients{ClientsConfig: config, byID: map[string]*registration{}}
 	return c, c.Poll(ctx)
 }
 
 // Poll forgets what is in memory if another process has changed a client since.
 func (c *Clients) Poll(ctx context.Context) error {
 	var version int64
-	err := c.db.QueryRow(ctx, `SELECT version FROM changes WHERE name = 'clients'`).Scan(&version)
+	err := c.DB.QueryRow(ctx, `SELECT version FROM changes WHERE name = 'clients'`).Scan(&version)
 	if err != nil && !errors.Is(err, db.ErrNotFound) {
 		return fmt.Errorf("poll clients: %w", err)
 	}
@@ -82,7 +88,10 @@ func (c *Clients) registration(ctx context.Context, id string) (*registration, e
 	if r != nil {
 		return r, nil
 	}
-	r, err := scanClient(c.db.QueryRow(ctx, `SELECT `+clientColumns+` FROM clients WHERE id = $1`, id))
+	r, err := scanClient(c.DB.QueryRow(ctx, `SELECT `+clientColumns+` FROM clients WHERE id = $1`, id))
+	if err == nil {
+		err = c.prepare(r)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -111,7 +120,7 @@ func scanClient(row db.Scanner) (*registration, error) {
 // List returns up to limit clients in the order of their ids, from the one after the given id.
 func (c *Clients) List(ctx context.Context, after string, limit int) ([]Client, error) {
 	var list []Client
-	err := c.db.Query(ctx, func(row db.Scanner) error {
+	err := c.DB.Query(ctx, func(row db.Scanner) error {
 		r, err := scanClient(row)
 		if err == nil {
 			list = append(list, r.Client)
@@ -131,17 +140,17 @@ func (c *Clients) Create(ctx context.Context, client Client) (Client, string, er
 	if err := client.Validate(); err != nil {
 		return Client{}, "", err
 	}
-	client.CreatedAt = c.now().UTC().Truncate(time.Microsecond)
+	client.CreatedAt = c.Now().UTC().Truncate(time.Microsecond)
 	client.UpdatedAt = client.CreatedAt
-	secret, hashes := "", [][]byte{}
-	if !client.Public() {
-		var hash []byte
-		secret, hash = newSecret()
-		hashes = append(hashes, hash)
+	secret, secrets := "", []storedSecret{}
+	if client.HasSecret() {
+		var stored storedSecret
+		secret, stored = c.newSecret(client)
+		secrets = append(secrets, stored)
 	}
 	err := c.change(ctx, "client.create", client.ID, func(ctx context.Context) error {
-		_, err := c.db.Exec(ctx, `INSERT INTO clients (`+clientColumns+`) VALUES ($1, $2, $3, $4, $5, $6)`,
-			client.ID, db.JSON(&client), db.JSON(&hashes), client.Disabled, db.At(client.CreatedAt), db.At(client.UpdatedAt))
+		_, err := c.DB.Exec(ctx, `INSERT INTO clients (`+clientColumns+`) VALUES ($1, $2, $3, $4, $5, $6)`,
+			client.ID, db.JSON(&client), db.JSON(&secrets), client.Disabled, db.At(client.CreatedAt), db.At(client.UpdatedAt))
 		return err
 	})
 	if err != nil {
@@ -150,33 +159,45 @@ func (c *Clients) Create(ctx context.Context, client Client) (Client, string, er
 	return client, secret, nil
 }
 
-// Update replaces everything about a client but its secrets.
+// Update replaces everything about a client but its secrets. With another way of authentication it drops what that one has no
+// use for: all secrets, or their readable copies.
 func (c *Clients) Update(ctx context.Context, client Client) error {
 	if err := client.Validate(); err != nil {
 		return err
 	}
-	client.UpdatedAt = c.now().UTC().Truncate(time.Microsecond)
+	client.UpdatedAt = c.Now().UTC().Truncate(time.Microsecond)
 	return c.change(ctx, "client.update", client.ID, func(ctx context.Context) error {
-		return one(c.db.Exec(ctx, `UPDATE clients SET metadata = $2, disabled = $3, updated_at = $4 WHERE id = $1`,
+		r, err := scanClient(c.DB.QueryRow(ctx, `UPDATE clients SET metadata = $2, disabled = $3, updated_at = $4 WHERE id = $1 RETURNING `+clientColumns,
 			client.ID, db.JSON(&client), client.Disabled, db.At(client.UpdatedAt)))
+		if err != nil {
+			return err
+		}
+		kept := keptBy(client, r.secrets)
+		if slices.EqualFunc(kept, r.secrets, func(a, b storedSecret) bool { return len(a) == len(b) }) {
+			return nil
+		}
+		_, err = c.DB.Exec(ctx, `UPDATE clients SET secrets = $2 WHERE id = $1`, client.ID, db.JSON(&kept))
+		return err
 	})
 }
 
 // RotateSecret makes a new secret. The one before keeps working until the next rotation, so that an app can be
 // reconfigured without an outage.
 func (c *Clients) RotateSecret(ctx context.Context, id string) (string, error) {
-	secret, hash := newSecret()
+	var secret string
 	err := c.change(ctx, "client.rotate_secret", id, func(ctx context.Context) error {
-		r, err := scanClient(c.db.QueryRow(ctx, `UPDATE clients SET updated_at = $2 WHERE id = $1 RETURNING `+clientColumns, id, db.At(c.now())))
+		r, err := scanClient(c.DB.QueryRow(ctx, `UPDATE clients SET updated_at = $2 WHERE id = $1 RETURNING `+clientColumns, id, db.At(c.Now())))
 		if err != nil {
 			return err
 		}
-		if r.Public() {
-			return fmt.Errorf("client %s is public: it has no secret", id)
+		if !r.HasSecret() {
+			return fmt.Errorf("client %s authenticates by %s: it has no secret", id, r.AuthMethod)
 		}
-		hashes := slices.Insert(r.secrets, 0, hash)
-		hashes = hashes[:min(len(hashes), keptSecrets)]
-		_, err = c.db.Exec(ctx, `UPDATE clients SET secrets = $2 WHERE id = $1`, id, db.JSON(&hashes))
+		var stored storedSecret
+		secret, stored = c.newSecret(r.Client)
+		secrets := slices.Insert(r.secrets, 0, stored)
+		secrets = secrets[:min(len(secrets), keptSecrets)]
+		_, err = c.DB.Exec(ctx, `UPDATE clients SET secrets = $2 WHERE id = $1`, id, db.JSON(&secrets))
 		return err
 	})
 	if err != nil {
@@ -188,18 +209,18 @@ func (c *Clients) RotateSecret(ctx context.Context, id string) (string, error) {
 // Delete removes a client with its grants and consents; its live tokens fail at every endpoint from then on.
 func (c *Clients) Delete(ctx context.Context, id string) error {
 	return c.change(ctx, "client.delete", id, func(ctx context.Context) error {
-		return one(c.db.Exec(ctx, `DELETE FROM clients WHERE id = $1`, id))
+		return one(c.DB.Exec(ctx, `DELETE FROM clients WHERE id = $1`, id))
 	})
 }
 
 // change runs f, raises the version that other replicas poll, and forgets the client here.
 func (c *Clients) change(ctx context.Context, action, id string, f func(ctx context.Context) error) error {
-	err := c.db.Tx(ctx, func(ctx context.Context) error {
+	err := c.DB.Tx(ctx, func(ctx context.Context) error {
 		if err := f(ctx); err != nil {
 			return err
 		}
-		c.audit.Record(ctx, audit.Event{Action: action, ClientID: id})
-		_, err := c.db.Exec(ctx, `INSERT INTO changes (name, version) VALUES ('clients', 1)
+		c.Audit.Record(ctx, audit.Event{Action: action, ClientID: id})
+		_, err := c.DB.Exec(ctx, `INSERT INTO changes (name, version) VALUES ('clients', 1)
 			ON CONFLICT (name) DO UPDATE SET version = changes.version + 1`)
 		return err
 	})
@@ -210,25 +231,6 @@ func (c *Clients) change(ctx context.Context, action, id string, f func(ctx cont
 	delete(c.byID, id)
 	c.mu.Unlock()
 	return c.Poll(ctx)
-}
-
-// authenticate compares a presented secret with each kept one, without stopping at the first that fits.
-func (r *registration) authenticate(secret string) bool {
-	sum := sha256.Sum256([]byte(secret))
-	ok := 0
-	for _, h := range r.secrets {
-		ok |= subtle.ConstantTimeCompare(h, sum[:])
-	}
-	return ok == 1
-}
-
-// newSecret gives 256 random bits. A hash without salt and stretching is enough for what nobody can guess.
-func newSecret() (secret string, hash []byte) {
-	b := make([]byte, 32)
-	_, _ = rand.Read(b) // never fails (crypto/rand)
-	secret = base64.RawURLEncoding.EncodeToString(b)
-	sum := sha256.Sum256([]byte(secret))
-	return secret, sum[:]
 }
 
 // one turns "no row changed" into db.ErrNotFound.

@@ -90,7 +90,7 @@ func newHarness(t testing.TB, d *db.DB, c cache.Cache) *harness {
 	issuer := must(url.Parse(testIssuer))
 	server, err := New(Config{
 		Site: web.NewSite(issuer), DB: d, Cache: c, Seal: sealer, Keys: ring, People: people, Consents: consent.New(d, trail, now),
-		Clients: must(OpenClients(ctx, d, trail, now)), Grants: grants, Revocations: revocations, RefreshKey: refreshKey,
+		Clients: must(OpenClients(ctx, ClientsConfig{DB: d, Seal: sealer, Audit: trail, Now: now})), Grants: grants, Revocations: revocations, RefreshKey: refreshKey,
 		Audit: trail, Log: log, Now: now, RequireVerifiedEmail: true,
 	})
 	if err != nil {

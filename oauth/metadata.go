@@ -31,8 +31,11 @@ type metadata struct {
 	SubjectTypesSupported    []string `json:"subject_types_supported"`
 	IDTokenAlgs              []string `json:"id_token_signing_alg_values_supported"`
 	TokenAuthMethods         []string `json:"token_endpoint_auth_methods_supported"`
+	TokenAuthAlgs            []string `json:"token_endpoint_auth_signing_alg_values_supported"`
 	RevocationAuthMethods    []string `json:"revocation_endpoint_auth_methods_supported"`
+	RevocationAuthAlgs       []string `json:"revocation_endpoint_auth_signing_alg_values_supported"`
 	IntrospectionAuthMethods []string `json:"introspection_endpoint_auth_methods_supported"`
+	IntrospectionAuthAlgs    []string `json:"introspection_endpoint_auth_signing_alg_values_supported"`
 	CodeChallengeMethods     []string `json:"code_challenge_methods_supported"`
 	ACRValues                []string `json:"acr_values_supported"`
 	PromptValues             []string `json:"prompt_values_supported"`
@@ -43,6 +46,8 @@ type metadata struct {
 	RequestParameter         bool     `json:"request_parameter_supported"`
 	RequestURIParameter      bool     `json:"request_uri_parameter_supported"`
 	ResponseIssuer           bool     `json:"authorization_response_iss_parameter_supported"`
+
+	Aliases map[string]string `json:"mtls_endpoint_aliases,omitempty"` // RFC 8705 §5
 }
 
 const metadataMaxAge = time.Hour
@@ -65,6 +70,9 @@ func (s *Server) buildMetadata() (document, error) {
 		personal = append(personal, name)
 	}
 	slices.Sort(personal)
+	methods := append([]string{AuthBasic, AuthPost, AuthPrivateKeyJWT, AuthSecretJWT}, s.Certificates.methods()...)
+	withNone := append(slices.Clone(methods), AuthNone)
+	algs := slices.Concat(assertionAlgs, secretAlgs)
 	body, err := json.Marshal(metadata{
 		Issuer:                   s.Site.Issuer(),
 		AuthorizationEndpoint:    s.Site.URL("/authorize"),
@@ -80,9 +88,12 @@ func (s *Server) buildMetadata() (document, error) {
 		GrantTypesSupported:      []string{GrantAuthorizationCode, GrantRefreshToken, GrantClientCredentials},
 		SubjectTypesSupported:    []string{"public"},
 		IDTokenAlgs:              []string{string(keys.RS256), string(keys.ES256), string(keys.EdDSA)},
-		TokenAuthMethods:         []string{AuthBasic, AuthPost, AuthNone},
-		RevocationAuthMethods:    []string{AuthBasic, AuthPost, AuthNone},
-		IntrospectionAuthMethods: []string{AuthBasic, AuthPost},
+		TokenAuthMethods:         withNone,
+		TokenAuthAlgs:            algs,
+		RevocationAuthMethods:    withNone,
+		RevocationAuthAlgs:       algs,
+		IntrospectionAuthMethods: methods,
+		IntrospectionAuthAlgs:    algs,
 		CodeChallengeMethods:     []string{"S256"},
 		ACRValues:                []string{identity.ACRPassword, identity.ACRMFA},
 		PromptValues:             []string{"none", "login", "consent", "select_account"},
@@ -91,8 +102,22 @@ func (s *Server) buildMetadata() (document, error) {
 		UILocales:                []string{"en", "de", "fr", "es", "ja", "ar"}, // the languages of ui
 		ClaimsParameter:          true,
 		ResponseIssuer:           true,
+		Aliases:                  s.aliases(),
 	})
 	return newDocument(body), err
+}
+
+// aliases names the endpoints that clients with a certificate use where asking for certificates needs an address of its own:
+// browsers would show people a dialog.
+func (s *Server) aliases() map[string]string {
+	base := s.Certificates.URL
+	if base == "" || !s.Certificates.enabled() {
+		return nil
+	}
+	return map[string]string{
+		"token_endpoint": base + "/token", "revocation_endpoint": base + "/revoke",
+		"introspection_endpoint": base + "/introspect", "userinfo_endpoint": base + "/userinfo",
+	}
 }
 
 // wellKnown answers both metadata addresses.

@@ -16,6 +16,7 @@ import (
 	"github.com/gatehouse-id/gatehouse/internal/audit"
 	"github.com/gatehouse-id/gatehouse/internal/cache"
 	"github.com/gatehouse-id/gatehouse/internal/db"
+	"github.com/gatehouse-id/gatehouse/internal/outbound"
 	"github.com/gatehouse-id/gatehouse/internal/seal"
 	"github.com/gatehouse-id/gatehouse/internal/web"
 	"github.com/gatehouse-id/gatehouse/keys"
@@ -37,6 +38,9 @@ type Config struct {
 	Audit       *audit.Log
 	Log         *slog.Logger
 	Now         func() time.Time // nil: time.Now
+
+	Outbound     *outbound.Client // fetches what clients publish (jwks_uri); nil: nothing is fetched
+	Certificates Certificates     // of clients
 
 	CodeTTL        time.Duration // life of an authorization code; 0: 60 s
 	AccessTokenTTL time.Duration // 0: 10 min
@@ -85,6 +89,7 @@ type Server struct {
 	Config
 	provider  fosite.OAuth2Provider
 	metadata  document
+	keySets   *keySets
 	verified  verifiedTokens
 	errorPage func(w http.ResponseWriter, r *http.Request, e ErrorPage)
 }
@@ -112,6 +117,7 @@ func New(c Config) (*Server, error) {
 		return nil, fmt.Errorf("oauth: a code lives at most %s, an access token at most %s", maxCodeTTL, MaxAccessTokenTTL)
 	}
 	s := &Server{Config: c, errorPage: func(w http.ResponseWriter, _ *http.Request, e ErrorPage) { http.Error(w, e.Code, e.Status) }}
+	s.keySets = newKeySets(s.fetchKeySet, s.Now)
 	s.provider = s.newProvider()
 	var err error
 	s.metadata, err = s.buildMetadata()

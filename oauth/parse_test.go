@@ -23,6 +23,8 @@ func (d deadCache) Put(context.Context, string, []byte, time.Duration) error { r
 func (d deadCache) Get(context.Context, string) ([]byte, bool, error)        { return nil, false, d.err() }
 func (d deadCache) GetMany(context.Context, ...string) ([][]byte, error)     { return nil, d.err() }
 func (d deadCache) Delete(context.Context, string) error                     { return d.err() }
+func (d deadCache) Add(context.Context, string, time.Duration) (bool, error) { return false, d.err() }
+
 func (d deadCache) Claim(context.Context, string) ([]byte, bool, bool, error) {
 	return nil, false, false, d.err()
 }

@@ -151,7 +151,7 @@ func newWorld(t testing.TB, change ...func(c *Config)) *world {
 	grants := oauth.OpenGrants(oauth.GrantsConfig{DB: d, Audit: acts, Revocations: revocations, Key: refreshKey, Now: w.clock.now})
 	w.people, err = identity.New(t.Context(), identity.Config{DB: d, Cache: mem, Seal: sealer, Audit: acts, Log: log, Now: w.clock.now, Revoke: grants.EndUser})
 	must(err)
-	w.clients, err = oauth.OpenClients(t.Context(), d, acts, w.clock.now)
+	w.clients, err = oauth.OpenClients(t.Context(), oauth.ClientsConfig{DB: d, Seal: sealer, Audit: acts, Now: w.clock.now})
 	must(err)
 	c := Config{
 		Site: w.site, People: w.people, Cache: mem, Audit: acts, Log: log, Registration: true, RequireVerifiedEmail: true, Now: w.clock.now,

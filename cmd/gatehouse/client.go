@@ -23,7 +23,7 @@ type clientCommands struct {
 
 func withClients(t *terminal, s *storage, f func(clients *oauth.Clients) error) error {
 	return withData(t, s, func(d *data) error {
-		clients, err := oauth.OpenClients(t.ctx, d.db, d.audit, nil)
+		clients, err := oauth.OpenClients(t.ctx, oauth.ClientsConfig{DB: d.db, Seal: d.seal, Audit: d.audit})
 		if err != nil {
 			return err
 		}
@@ -39,7 +39,7 @@ type clientFields struct {
 	GrantType      []string       `help:"authorization_code, refresh_token or client_credentials; repeat." placeholder:"TYPE"`
 	Scope          []string       `help:"Scopes the app may ask for; repeat or separate by commas." placeholder:"SCOPE"`
 	Audience       []string       `help:"APIs the app may get access tokens for; repeat." placeholder:"URI" sep:"none"`
-	AuthMethod     *string        `help:"client_secret_basic, client_secret_post, or none for an app without a secret." placeholder:"METHOD"`
+	AuthMethod     *string        `name:"auth-method" aliases:"token-endpoint-auth-method" help:"client_secret_basic, client_secret_post, client_secret_jwt, private_key_jwt, tls_client_auth, self_signed_tls_client_auth, or none for an app without a secret." placeholder:"METHOD"`
 	IDTokenAlg     *string        `name:"id-token-alg" help:"RS256, ES256 or EdDSA." placeholder:"ALG"`
 	FirstParty     *bool          `negatable:"" help:"The operator's own app: people are not asked for consent."`
 	RequirePKCE    *bool          `name:"require-pkce" negatable:"" help:"Refuse requests without PKCE."`
@@ -52,9 +52,12 @@ type clientFields struct {
 	BackLogoutURI  *string        `name:"backchannel-logout-uri" help:"Where the server tells the app that a person signed out." placeholder:"URL"`
 	FrontLogoutURI *string        `name:"frontchannel-logout-uri" help:"Page of the app, loaded in a frame where a person signs out." placeholder:"URL"`
 	AccessTokenTTL *time.Duration `name:"access-token-ttl" help:"Life of its access tokens; 0s for the server's." placeholder:"TIME"`
+
+	Credentials credentialFields `embed:""`
 }
 
 func (f *clientFields) apply(c *oauth.Client) {
+	f.Credentials.apply(c)
 	set(&c.Name, f.Name)
 	set(&c.Owner, f.Owner)
 	set(&c.AuthMethod, f.AuthMethod)
@@ -86,6 +89,10 @@ var flagOf = map[string]string{
 	"client_uri": "client-uri", "logo_uri": "logo-uri", "policy_uri": "policy-uri", "tos_uri": "tos-uri",
 	"access_token_ttl": "access-token-ttl", "post_logout_redirect_uris": "post-logout-redirect-uri",
 	"backchannel_logout_uri": "backchannel-logout-uri", "frontchannel_logout_uri": "frontchannel-logout-uri",
+	"token_endpoint_auth_signing_alg": "auth-alg", "jwks": "jwks", "jwks_uri": "jwks-uri",
+	"tls_client_auth_subject_dn": "tls-client-auth-subject-dn", "tls_client_auth_san_dns": "tls-client-auth-san-dns",
+	"tls_client_auth_san_uri": "tls-client-auth-san-uri", "tls_client_auth_san_ip": "tls-client-auth-san-ip",
+	"dpop_bound_access_tokens": "dpop", "security_profile": "profile",
 }
 
 // checkClient is Validate in words of the command line.
@@ -143,6 +150,7 @@ func writeClient(w io.Writer, c oauth.Client, secret string) {
 	row("scopes", strings.Join(c.Scopes, " "))
 	row("audiences", strings.Join(c.Audiences, " "))
 	row("auth_method", c.AuthMethod)
+	writeCredentials(row, c)
 	row("id_token_alg", c.IDTokenAlg)
 	row("first_party", yes(c.FirstParty))
 	row("require_pkce", yes(c.RequirePKCE))
@@ -170,6 +178,9 @@ type clientCreate struct {
 // Run implements the command.
 func (c *clientCreate) Run(t *terminal) error {
 	client := oauth.Client{ID: c.ID, RequirePKCE: true}
+	if err := c.Fields.Credentials.read(); err != nil {
+		return err
+	}
 	c.Fields.apply(&client)
 	client = client.WithDefaults()
 	draft := client
@@ -249,6 +260,9 @@ type clientUpdate struct {
 
 // Run implements the command.
 func (c *clientUpdate) Run(t *terminal) error {
+	if err := c.Fields.Credentials.read(); err != nil {
+		return err
+	}
 	return withClients(t, &c.Storage, func(clients *oauth.Clients) error {
 		client, err := clients.Get(t.ctx, c.ID)
 		if err != nil {

@@ -25,6 +25,7 @@ import (
 	"github.com/gatehouse-id/gatehouse/internal/mail"
 	"github.com/gatehouse-id/gatehouse/internal/seal"
 	"github.com/gatehouse-id/gatehouse/internal/web"
+	"github.com/gatehouse-id/gatehouse/oauth"
 )
 
 // groups give the settings of serve their order and headings in its help.
@@ -65,6 +66,14 @@ func (l logging) logger(w io.Writer) *slog.Logger {
 	return slog.New(web.LogHandler{Handler: slog.NewTextHandler(w, options)})
 }
 
+// mutualTLS is where clients that authenticate by a TLS certificate are heard (RFC 8705).
+type mutualTLS struct {
+	Listen string `name:"mtls-listen" env:"GATEHOUSE_MTLS_LISTEN" placeholder:"HOST:PORT" group:"site" help:"Second address, which asks clients for a TLS certificate; needs --tls-cert. [none]"`
+	URL    string `name:"mtls-url" env:"GATEHOUSE_MTLS_URL" placeholder:"URL" group:"site" help:"Public URL of that address, announced to clients with certificates. [the issuer's host with the port of --mtls-listen]"`
+	CA     string `name:"mtls-ca" env:"GATEHOUSE_MTLS_CA" placeholder:"PATH" group:"site" help:"Authorities (PEM) that issue certificates for tls_client_auth. [none: only self-signed ones]"`
+	Header string `name:"client-cert-header" env:"GATEHOUSE_CLIENT_CERT_HEADER" placeholder:"NAME" group:"site" help:"Header in which --trusted-proxies hand on the client's certificate, such as Client-Cert; they must remove it from what clients send. [none]"`
+}
+
 // settings is everything about serve that can be chosen.
 type settings struct {
 	Issuer           string   `env:"GATEHOUSE_ISSUER" placeholder:"URL" group:"site" help:"Public URL of the server; it stands in every token. https, or http on loopback; a path is allowed. [the listen address]"`
@@ -74,6 +83,8 @@ type settings struct {
 	TrustedProxies   []string `env:"GATEHOUSE_TRUSTED_PROXIES" placeholder:"CIDR" group:"site" help:"Addresses of proxies whose X-Forwarded-For or Forwarded header tells the client's address. [none]"`
 	OutboundNetworks []string `env:"GATEHOUSE_OUTBOUND_NETWORKS" placeholder:"CIDR" group:"site" help:"Private addresses that sign-in providers and apps may have; the server asks no others but public ones. Naming 127.0.0.0/8 or ::1 also allows http there. [none]"`
 	Name             string   `env:"GATEHOUSE_NAME" default:"Gatehouse" placeholder:"NAME" group:"site" help:"Name shown on pages and in mails. [${default}]"`
+
+	MutualTLS mutualTLS `embed:""`
 
 	Storage storage `embed:""`
 
@@ -122,10 +133,11 @@ type settings struct {
 
 // checked is what settings mean.
 type checked struct {
-	issuer   *url.URL // nil: follow the listener
-	proxies  []netip.Prefix
-	outbound []netip.Prefix
-	smtp     *mail.SMTPConfig // nil: the local inbox
+	issuer       *url.URL // nil: follow the listener
+	proxies      []netip.Prefix
+	outbound     []netip.Prefix
+	certificates oauth.Certificates
+	smtp         *mail.SMTPConfig // nil: the local inbox
 }
 
 // check finds what is wrong before anything is opened.
@@ -151,6 +163,9 @@ func (s *settings) check() (c checked, err error) {
 		return c, err
 	}
 	if c.outbound, err = parseNetworks("outbound-networks", s.OutboundNetworks, "opens your whole network to what strangers name: name the servers"); err != nil {
+		return c, err
+	}
+	if err := s.MutualTLS.check(s, &c); err != nil {
 		return c, err
 	}
 	switch s.SMTPURL {

@@ -42,7 +42,7 @@ func (c *userExport) Run(t *terminal) error {
 		if err != nil {
 			return err
 		}
-		clients, err := oauth.OpenClients(t.ctx, d.db, d.audit, nil)
+		clients, err := oauth.OpenClients(t.ctx, oauth.ClientsConfig{DB: d.db, Seal: d.seal, Audit: d.audit})
 		if err != nil {
 			return err
 		}

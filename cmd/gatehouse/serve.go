@@ -26,6 +26,7 @@ import (
 	"github.com/gatehouse-id/gatehouse/internal/cache"
 	"github.com/gatehouse-id/gatehouse/internal/db"
 	"github.com/gatehouse-id/gatehouse/internal/mail"
+	"github.com/gatehouse-id/gatehouse/internal/outbound"
 	"github.com/gatehouse-id/gatehouse/internal/seal"
 	"github.com/gatehouse-id/gatehouse/internal/web"
 	"github.com/gatehouse-id/gatehouse/keys"
@@ -86,6 +87,16 @@ func (c *serveCommand) Run(t *terminal) error {
 		}
 	}
 	site := web.NewSite(issuer)
+	var withCertificates net.Listener
+	if s.MutualTLS.Listen != "" {
+		if withCertificates, err = listen(t.ctx, "mtls-listen", s.MutualTLS.Listen); err != nil {
+			return err
+		}
+		defer withCertificates.Close()
+		if meaning.certificates.URL == "" {
+			meaning.certificates.URL = s.MutualTLS.beside(issuer, withCertificates)
+		}
+	}
 
 	data, err := openData(t.ctx, &s.Storage, log)
 	if err != nil {
@@ -150,15 +161,17 @@ func (c *serveCommand) Run(t *terminal) error {
 		return err
 	}
 	consents := consent.New(data.db, data.audit, nil)
-	clients, err := oauth.OpenClients(t.ctx, data.db, data.audit, nil)
+	clients, err := oauth.OpenClients(t.ctx, oauth.ClientsConfig{DB: data.db, Seal: data.seal, Audit: data.audit})
 	if err != nil {
 		return err
 	}
+	asks := outbound.New(outbound.Config{Networks: meaning.outbound})
 	protocol, err := oauth.New(oauth.Config{
 		Site: site, DB: data.db, Cache: data.cache, Seal: data.seal, Keys: ring, People: people, Consents: consents,
 		Clients: clients, Grants: grants, Revocations: revocations, RefreshKey: refreshKey, Audit: data.audit, Log: log,
 		CodeTTL: s.CodeTTL, AccessTokenTTL: s.AccessTokenTTL, IDTokenTTL: s.IDTokenTTL, GrantTTL: s.GrantTTL,
 		InteractionTTL: s.InteractionTTL, RequireVerifiedEmail: s.RequireVerifiedEmail,
+		Outbound: asks, Certificates: meaning.certificates,
 	})
 	if err != nil {
 		return err
@@ -186,8 +199,11 @@ func (c *serveCommand) Run(t *terminal) error {
 	defer server.Close() // when something below fails; a drained server is closed already
 	background := newBackground(log)
 	defer background.stop()
-	failed := make(chan error, 2)
+	failed := make(chan error, 3)
 	go func() { failed <- serveHTTP(server, listener, certificate) }()
+	if withCertificates != nil {
+		go func() { failed <- serveMutualTLS(server, withCertificates, certificate) }()
+	}
 
 	background.every(time.Minute, "maintain signing keys", ring.Maintain)
 	background.every(time.Second, "poll clients", clients.Poll)
@@ -376,9 +392,12 @@ func newHTTPServer(h http.Handler, log *slog.Logger) *http.Server {
 // serveHTTP answers requests until the server is shut down, which is no error.
 func serveHTTP(server *http.Server, l net.Listener, c *certificate) error {
 	if c != nil {
-		server.TLSConfig = c.config()
-		l = tls.NewListener(l, server.TLSConfig)
+		l = tls.NewListener(l, c.config())
 	}
+	return serveListener(server, l)
+}
+
+func serveListener(server *http.Server, l net.Listener) error {
 	if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve: %w", err)
 	}
