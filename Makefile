@@ -54,7 +54,7 @@ bench: build ## measure speed, memory, start and size on SQLite and on Postgres 
 	@scripts/services.sh bench go run ./bench -binary bin/gatehouse
 
 clean: ## remove what was built; ./var (your data) stays
-	@rm -rf bin e2e/openid-client/node_modules
+	@rm -rf bin e2e/openid-client/node_modules e2e/axe/node_modules
 
 go-installed:
 	@command -v go >/dev/null || { echo "Go 1.26 or newer is needed (see go.dev/doc/install)" >&2; exit 1; }

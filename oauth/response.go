@@ -70,10 +70,10 @@ const formPostScript = "document.forms[0].submit()"
 
 var formPostPage = template.Must(template.New("form_post").Parse(`<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>Returning to the app</title></head>
-<body><form method="post" action="{{.Action}}">
+<body><main><h1>Returning to the app</h1><form method="post" action="{{.Action}}">
 {{range $name, $values := .Params}}{{range $values}}<input type="hidden" name="{{$name}}" value="{{.}}">
-{{end}}{{end}}<noscript><p>You are signed in.</p><button type="submit">Continue to the app</button></noscript>
-</form><script>` + formPostScript + `</script></body></html>
+{{end}}{{end}}<noscript><button type="submit">Continue to the app</button></noscript>
+</form></main><script>` + formPostScript + `</script></body></html>
 `))
 
 var formPostPolicy = func() string {

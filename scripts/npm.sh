@@ -1,10 +1,15 @@
 #!/usr/bin/env bash
-# Fetches the OpenID Connect clients that the end-to-end tests drive, as the lock file pins them.
+# Fetches what the browser tests take from npm, as the lock files pin it: the OpenID Connect clients that the server is tried
+# against, and axe-core, by whose rules its pages are judged.
 set -euo pipefail
 
-cd e2e/openid-client
-if [ -f node_modules/.package-lock.json ] && [ node_modules/.package-lock.json -nt package-lock.json ]; then
-	exit 0
-fi
-npm ci --no-audit --no-fund --no-update-notifier --ignore-scripts --loglevel=error
-touch node_modules/.package-lock.json
+for dir in e2e/openid-client e2e/axe; do
+	(
+		cd "$dir"
+		if [ -f node_modules/.package-lock.json ] && [ node_modules/.package-lock.json -nt package-lock.json ]; then
+			exit 0
+		fi
+		npm ci --no-audit --no-fund --no-update-notifier --ignore-scripts --loglevel=error
+		touch node_modules/.package-lock.json
+	)
+done

@@ -98,19 +98,25 @@ func (b *browser) roundTrip(method, path string, form url.Values, header http.He
 	b.handler.ServeHTTP(rec, r)
 	res := rec.Result()
 	b.jar.SetCookies(u, res.Cookies())
-	body, err := io.ReadAll(res.Body)
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	doc, err := html.Parse(strings.NewReader(string(body)))
-	if err != nil {
-		b.t.Fatalf("%s %s: %v", method, path, err)
-	}
-	p := page{t: b.t, url: u, status: res.StatusCode, header: res.Header, body: string(body), doc: doc}
+	p := pageOf(b.t, u, res)
 	if strings.HasPrefix(p.header.Get("Content-Type"), "text/html") && p.id("main") != nil {
 		p.check()
 	}
 	return p
+}
+
+// pageOf reads an answer.
+func pageOf(t testing.TB, u *url.URL, res *http.Response) page {
+	t.Helper()
+	body, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc, err := html.Parse(strings.NewReader(string(body)))
+	if err != nil {
+		t.Fatalf("%s: %v", u, err)
+	}
+	return page{t: t, url: u, status: res.StatusCode, header: res.Header, body: string(body), doc: doc}
 }
 
 // check holds every page that any test sees to what all pages promise: no caching, a strict policy, nothing inline, and

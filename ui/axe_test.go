@@ -1,0 +1,381 @@
+package ui
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"net/url"
+	"os"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/chromedp/chromedp"
+	"github.com/pquerna/otp/totp"
+	"golang.org/x/net/html"
+
+	"github.com/gatehouse-id/gatehouse/identity"
+	"github.com/gatehouse-id/gatehouse/internal/mail"
+	"github.com/gatehouse-id/gatehouse/internal/web"
+	"github.com/gatehouse-id/gatehouse/oauth"
+)
+
+// sight is one page in one state. WHOEVER ADDS A PAGE ADDS A LINE: TestAccessible fails on a template or a GET route that no
+// sight shows. show leads a browser there in a world of its own, in which alice has an account.
+type sight struct {
+	page  string // the template it must be
+	state string // what is special about it; empty for the page as it usually is
+	show  func(s *scene) page
+}
+
+// scene is what a sight can use.
+type scene struct {
+	*world
+	t     *testing.T
+	alice identity.User
+}
+
+// stranger is a browser in which nobody has signed in.
+func (s *scene) stranger() *browser { return s.browser(s.t) }
+
+// member is a browser in which alice has signed in.
+func (s *scene) member() *browser {
+	b := s.stranger()
+	b.signIn(alice)
+	return b
+}
+
+// open is the page at a path for alice, signed in.
+func (s *scene) open(path string) page { return s.member().get(path) }
+
+// visiting is the page at a path for a stranger.
+func (s *scene) visiting(path string) page { return s.stranger().get(path) }
+
+var sights = []sight{
+	{"login", "", func(s *scene) page { return s.visiting("/login") }},
+	{"login", "for an app", func(s *scene) page { return s.visiting(authorize(s.app(s.t), nil)) }},
+	{"login", "wrong password", func(s *scene) page {
+		b := s.stranger()
+		return b.press(b.get("/login"), "login-submit", map[string]string{"email": alice, "password": "wrong wrong wrong"})
+	}},
+	{"code", "", func(s *scene) page { s.enrol(s.t, s.alice); return s.stranger().signIn(alice) }},
+	{"code", "wrong code", func(s *scene) page {
+		s.enrol(s.t, s.alice)
+		return s.stranger().signInTwoStep(alice, "000000")
+	}},
+	{"recovery", "", func(s *scene) page {
+		s.enrol(s.t, s.alice)
+		b := s.stranger()
+		b.signIn(alice)
+		return b.get("/login/recovery")
+	}},
+	{"register", "", func(s *scene) page { return s.visiting("/register") }},
+	{"register", "problems", func(s *scene) page {
+		b := s.stranger()
+		return b.press(b.get("/register"), "register-submit", map[string]string{"email": "nobody", "password": "short"})
+	}},
+	{"verify", "", func(s *scene) page { return s.unproven().get("/verify") }},
+	{"verify_link", "", func(s *scene) page {
+		s.unproven()
+		return s.visiting("/verify/link?t=" + s.link(bob, identity.Verify))
+	}},
+	{"verify_done", "", func(s *scene) page {
+		s.unproven()
+		b := s.member() // somebody else's browser
+		return b.press(b.get("/verify/link?t="+s.link(bob, identity.Verify)), "verify-submit", nil)
+	}},
+	{"forgot", "", func(s *scene) page { return s.visiting("/forgot") }},
+	{"forgot", "sent", func(s *scene) page {
+		b := s.stranger()
+		return b.press(b.get("/forgot"), "forgot-submit", map[string]string{"email": alice})
+	}},
+	{"reset", "", func(s *scene) page { return s.visiting("/reset?t=" + s.link(alice, identity.Reset)) }},
+	{"password_new", "", func(s *scene) page {
+		if err := s.people.SetOneTimePassword(s.t.Context(), s.alice.ID, password); err != nil {
+			s.t.Fatal(err)
+		}
+		return s.stranger().signIn(alice)
+	}},
+	{"select", "", func(s *scene) page {
+		b := s.member()
+		s.clock.forward(time.Minute)
+		return b.get(authorize(s.app(s.t), url.Values{"prompt": {"select_account"}}))
+	}},
+	{"consent", "", func(s *scene) page {
+		return s.open(authorize(s.app(s.t), url.Values{"scope": {"openid profile email phone address offline_access"}}))
+	}},
+	{"consent", "asks for more", func(s *scene) page {
+		b, c := s.member(), s.app(s.t)
+		b.press(b.get(authorize(c, nil)), "consent-allow", nil)
+		return b.get(authorize(c, url.Values{"scope": {"openid email phone offline_access"}}))
+	}},
+	{"onward", "", func(s *scene) page {
+		b := s.stranger()
+		path, form := b.get(authorize(s.app(s.t), nil)).form("login-submit")
+		form.Set("email", alice)
+		form.Set("password", password)
+		return b.roundTrip(http.MethodPost, path, form, http.Header{"Sec-Fetch-Site": {"same-origin"}})
+	}},
+	{"logout", "", func(s *scene) page { return s.open("/logout") }},
+	{"signed_out", "", func(s *scene) page { return s.visiting("/signed-out") }},
+	{"error", "", func(s *scene) page { return s.visiting("/nowhere") }},
+	{"error", "an app over", func(s *scene) page {
+		p := s.visiting(authorize(s.app(s.t), nil))
+		s.clock.forward(2 * time.Hour)
+		return s.stranger().get(p.url.RequestURI())
+	}},
+	{"account", "", func(s *scene) page { return s.open("/account") }},
+	{"account", "in order", func(s *scene) page {
+		b := s.member()
+		s.enrol(s.t, s.alice)
+		return b.get("/account?done=confirmed")
+	}},
+	{"account_profile", "", func(s *scene) page { return s.open("/account/profile?done=saved") }},
+	{"account_profile", "problems", func(s *scene) page {
+		b := s.member()
+		return b.press(b.get("/account/profile"), "profile-submit", map[string]string{"website": "javascript:1", "phone_number": "x"})
+	}},
+	{"account_email", "", func(s *scene) page { return s.open("/account/email") }},
+	{"account_email_link", "", func(s *scene) page {
+		token, err := s.people.NewLink(s.t.Context(), s.alice.ID, identity.ChangeEmail, "new@example.com")
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		return s.open("/account/email/link?t=" + token)
+	}},
+	{"account_password", "", func(s *scene) page { return s.open("/account/password") }},
+	{"account_password", "problems", func(s *scene) page {
+		b := s.member()
+		return b.press(b.get("/account/password"), "password-submit", map[string]string{"current": "wrong", "password": "short"})
+	}},
+	{"account_two_step", "off", func(s *scene) page { return s.open("/account/two-step") }},
+	{"account_two_step", "on", func(s *scene) page {
+		b := s.member()
+		s.enrol(s.t, s.alice)
+		return b.get("/account/two-step")
+	}},
+	{"account_two_step_setup", "", func(s *scene) page { return s.open("/account/two-step/setup") }},
+	{"account_two_step_codes", "", func(s *scene) page {
+		b := s.member()
+		p := b.get("/account/two-step/setup")
+		code, err := totp.GenerateCode(strings.ReplaceAll(textOf(p.id("totp-secret")), " ", ""), s.clock.now())
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		return b.press(p, "setup-submit", map[string]string{"code": code})
+	}},
+	{"account_apps", "", func(s *scene) page {
+		b := s.member()
+		b.press(b.get(authorize(s.app(s.t), nil)), "consent-allow", nil)
+		return b.get("/account/apps")
+	}},
+	{"account_apps", "none", func(s *scene) page { return s.open("/account/apps") }},
+	{"account_sessions", "", func(s *scene) page { s.member(); return s.open("/account/sessions") }},
+	{"account_activity", "", func(s *scene) page { return s.open("/account/activity") }},
+	{"account_disowned", "", func(s *scene) page {
+		b := s.member()
+		return b.press(b.get("/account/activity"), "not-me-submit", nil)
+	}},
+	{"account_privacy", "", func(s *scene) page { return s.open("/account/privacy") }},
+	{"account_privacy", "a file waits", func(s *scene) page { return s.askForData(s.t, s.member()) }},
+	{"account_delete", "", func(s *scene) page { return s.open("/account/privacy/delete") }},
+	{"account_closed", "", func(s *scene) page { return s.member().closeAccount(alice) }},
+	{"account_closing", "", func(s *scene) page { s.member().closeAccount(alice); return s.stranger().signIn(alice) }},
+	{"confirm", "", func(s *scene) page {
+		b := s.member()
+		s.stale()
+		return b.get("/account/email")
+	}},
+	{"", "form_post, without the script that sends it", func(s *scene) page { // a page of oauth
+		c := s.app(s.t, func(c *oauth.Client) { c.FirstParty = true })
+		p := s.open(authorize(c, url.Values{"response_mode": {"form_post"}}))
+		p.body = regexp.MustCompile(`(?s)<script>.*?</script>`).ReplaceAllString(p.body, "")
+		return p
+	}},
+	{"inbox", "", func(s *scene) page { return s.onThisMachine("/inbox") }},
+	{"inbox_mail", "", func(s *scene) page { return s.onThisMachine("/inbox/1") }},
+}
+
+// notSights are the GET routes that show no page of their own.
+var notSights = map[string]string{
+	"GET /assets/{file}": "a file",
+	"GET /{$}":           "leads to the account",
+	"/":                  "whatever is unknown",
+}
+
+// unproven is a browser in which bob has just signed up.
+func (s *scene) unproven() *browser {
+	s.t.Helper()
+	if _, err := s.people.Create(s.t.Context(), identity.NewUser{Email: bob, Password: password}); err != nil {
+		s.t.Fatal(err)
+	}
+	b := s.stranger()
+	b.signIn(bob)
+	return b
+}
+
+// link is the token of a link in a mail.
+func (s *scene) link(email string, purpose identity.Purpose) string {
+	s.t.Helper()
+	u, err := s.people.UserByEmail(s.t.Context(), email)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	token, err := s.people.NewLink(s.t.Context(), u.ID, purpose, "")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return token
+}
+
+// onThisMachine is a page of a server on loopback, with a mail in its inbox.
+func (s *scene) onThisMachine(path string) page {
+	s.t.Helper()
+	site, err := url.Parse("http://localhost:8080")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	w := newWorld(s.t, func(c *Config) { c.Site = web.NewSite(site) })
+	m := mail.Message{To: alice, Subject: "Confirm your email address", Text: "Open\n\nhttp://localhost:8080/verify/link?t=abc\n"}
+	if err := w.inbox.Send(s.t.Context(), m); err != nil {
+		s.t.Fatal(err)
+	}
+	mux := http.NewServeMux()
+	web.Mount(mux, w.site, w.pages.Routes(), w.pages.Error)
+	r := httptest.NewRequestWithContext(web.WithAddress(s.t.Context(), netip.MustParseAddr("127.0.0.1")), http.MethodGet, path, nil)
+	r.Host = "localhost:8080"
+	rec := httptest.NewRecorder()
+	s.handler.ServeHTTP(httptest.NewRecorder(), r) // for the list of routes
+	mux.ServeHTTP(rec, r)
+	return pageOf(s.t, r.URL, rec.Result())
+}
+
+// axeTags are the rules that pages are held to: WCAG 2.0, 2.1 and 2.2, A and AA, and what axe calls best practice.
+const axeTags = `["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22a", "wcag22aa", "best-practice"]`
+
+// violation is what axe found.
+type violation struct {
+	ID    string
+	Help  string
+	Nodes []struct {
+		Target         []any
+		FailureSummary string
+	}
+}
+
+// Every page, in light on a desk and in dark on a phone, by the rules of axe-core.
+func TestAccessible(t *testing.T) {
+	t.Parallel()
+	seen := &tally{pages: map[string]bool{}, routes: map[string]bool{}}
+	w := newWorld(t)
+	g := newGallery(t, w.handler)
+	for _, one := range sights {
+		name := one.page
+		if one.state != "" {
+			name += " (" + one.state + ")"
+		}
+		t.Run(name, func(t *testing.T) {
+			s := &scene{world: newWorld(t), t: t}
+			s.alice = s.person(t, alice)
+			s.handler = seen.watch(s.handler, s.pages)
+			p := one.show(s)
+			if got := p.name(); got != one.page {
+				t.Fatalf("%s shows %q; it says:\n%s", p.url, got, p.text())
+			}
+			seen.pages[one.page] = true
+			for _, m := range []manner{desk, {"dark phone", night.scheme, phone.width, phone.height}} {
+				g.show(p, m)
+				for _, v := range g.violations() {
+					for _, n := range v.Nodes {
+						t.Errorf("%s: %s: %s\n%s\n%s", m.name, v.ID, v.Help, fmt.Sprint(n.Target...), n.FailureSummary)
+					}
+				}
+			}
+		})
+	}
+	pages, err := w.pages.locales[0].pages()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name := range pages {
+		if !seen.pages[name] {
+			t.Errorf("templates/%s.html: no sight shows it", name)
+		}
+	}
+	for _, route := range w.pages.Routes() {
+		method, _, ok := strings.Cut(route.Pattern, " ")
+		if ok && method != http.MethodGet || notSights[route.Pattern] != "" {
+			continue
+		}
+		if !seen.routes[route.Pattern] {
+			t.Errorf("%s: no sight goes there", route.Pattern)
+		}
+	}
+}
+
+// violations runs axe in the page, as a person's own tools would: no policy of the page's concerns it.
+func (g *gallery) violations() (found []violation) {
+	g.t.Helper()
+	source, err := os.ReadFile("../e2e/axe/node_modules/axe-core/axe.min.js")
+	if err != nil {
+		g.t.Fatalf("%v: run the tests with `make test`, or scripts/npm.sh once", err)
+	}
+	look(g, "load axe", chromedp.EvaluateAsDevTools[chromedp.Void](string(source)))
+	return look(g, "run axe", chromedp.EvaluateAsDevTools[[]violation](
+		`axe.run(document, {runOnly: {type: "tag", values: `+axeTags+`}, resultTypes: ["violations"]}).then(r => r.violations)`, chromedp.EvalAwaitPromise))
+}
+
+// What the test above relies on: axe finds what is wrong, in the scheme and on the screen it is shown.
+func TestAxeNoticesTrouble(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	g := newGallery(t, w.handler)
+	p := w.browser(t).get("/login")
+	p.body = strings.Replace(p.body, "<main", `<img src="x.png"><p class="trouble">hard to read</p><main`, 1)
+	p.body = strings.Replace(p.body, "</head>", `<style>.trouble { color: #777 } @media (prefers-color-scheme: dark) { .trouble { color: #333 } }</style></head>`, 1)
+	p.header.Del("Content-Security-Policy")
+	g.show(p, night)
+	found := map[string]bool{}
+	for _, v := range g.violations() {
+		found[v.ID] = true
+	}
+	for _, want := range []string{"image-alt", "color-contrast", "region"} {
+		if !found[want] {
+			t.Errorf("axe found %v, want %s among it", found, want)
+		}
+	}
+}
+
+// tally is what was shown.
+type tally struct {
+	mu            sync.Mutex
+	pages, routes map[string]bool
+}
+
+// watch notes which routes are asked for.
+func (c *tally) watch(next http.Handler, p *Pages) http.Handler {
+	mux := http.NewServeMux()
+	for _, route := range p.Routes() {
+		mux.HandleFunc(route.Pattern, func(http.ResponseWriter, *http.Request) {})
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, pattern := mux.Handler(r)
+		c.mu.Lock()
+		c.routes[pattern] = true
+		c.mu.Unlock()
+		next.ServeHTTP(w, r)
+	})
+}
+
+// name is the template of a page.
+func (p page) name() string {
+	for n := range p.doc.Descendants() {
+		if n.Type == html.ElementNode && n.Data == "body" {
+			return attr(n, "data-page")
+		}
+	}
+	return ""
+}
