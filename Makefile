@@ -6,6 +6,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 # the bottleneck, and in our own pages and commands, would cost 1.1 MB. The pages are packed (ui/files.go).
 PLAIN   := github.com/gatehouse-id/gatehouse/cmd github.com/gatehouse-id/gatehouse/ui golang.org/x/mod \
 	github.com/redis/go-redis/v9 github.com/alecthomas/kong github.com/jackc/pgx/v5/pgtype github.com/wneessen github.com/ory \
+	github.com/go-webauthn github.com/google/go-tpm github.com/fxamacker github.com/tinylib github.com/go-viper github.com/golang-jwt \
 	github.com/stretchr github.com/go-jose github.com/dgraph-io github.com/boombuler go.opentelemetry.io golang.org/x/text golang.org/x/net \
 	encoding/xml encoding/asn1 regexp text/template html/template image go/doc mime crypto/x509
 SLIM    := -tags testify_yaml_fail,packed $(PLAIN:%=-gcflags='%/...=-l')

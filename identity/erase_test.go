@@ -20,7 +20,7 @@ const week = 7 * 24 * time.Hour
 // ask closes a person's account at their own word.
 func (w *world) ask(t *testing.T, u User) time.Time {
 	t.Helper()
-	_, s := w.start(t, u.ID, "", AMRPassword)
+	_, s := w.start(t, u.ID, "", AMRPassword, AMROTP, AMRMFA)
 	due, err := w.AskErasure(t.Context(), u.ID, s.ID, false)
 	wantNil(t, "ask for erasure", err)
 	return due
@@ -177,7 +177,7 @@ func TestAttackErasedRowsFromBackup(t *testing.T) {
 		u, err := w.Create(t.Context(), NewUser{Email: "ada@example.com", Password: goodPassword, Profile: Profile{Name: "Ada Example"}})
 		wantNil(t, "create", err)
 		enrol(t, w, u.ID)
-		_, s := w.start(t, u.ID, "", AMRPassword)
+		_, s := w.start(t, u.ID, "", AMRPassword, AMROTP, AMRMFA)
 		var email, profile, seed, device, dataKey []byte
 		wantNil(t, "backup", w.db.QueryRow(t.Context(), `SELECT u.email, p.sealed, t.secret, s.device, k.wrapped FROM users u JOIN data_keys k ON k.user_id = u.id JOIN profiles p ON p.user_id = u.id
 			JOIN totp t ON t.user_id = u.id JOIN sessions s ON s.user_id = u.id WHERE u.id = $1`, u.ID).Scan(&email, &profile, &seed, &device, &dataKey))
@@ -374,6 +374,7 @@ var whereHeld = map[string]string{
 	"data_keys":       "nowhere: it is a key, not data",
 	"totp":            "factors.json",
 	"recovery_codes":  "factors.json",
+	"passkeys":        "factors.json",
 	"sessions":        "sessions.json",
 	"mail_links":      "mail_links.json",
 	"linked_accounts": "linked_accounts.json",
@@ -484,7 +485,7 @@ func TestHoldings(t *testing.T) {
 		wantNil(t, "create", err)
 		w.create(t, "bob@example.com")
 		enrol(t, w, u.ID)
-		_, s := w.start(t, u.ID, "", AMRPassword)
+		_, s := w.start(t, u.ID, "", AMRPassword, AMROTP, AMRMFA)
 		_, err = w.NewLink(t.Context(), u.ID, ChangeEmail, "new@example.com")
 		wantNil(t, "link", err)
 		h, err := w.Holdings(t.Context(), u.ID)

@@ -25,6 +25,10 @@ var (
 	ErrCode = errors.New("wrong or used code")
 	// ErrLink says that a link from a mail is unknown, used, replaced by a newer one or expired.
 	ErrLink = errors.New("link is not valid")
+	// ErrPasskey says that a passkey's answer is not accepted, for whatever reason: all look alike.
+	ErrPasskey = errors.New("passkey not accepted")
+	// ErrPasskeys says that a person has as many passkeys as anybody may.
+	ErrPasskeys = errors.New("too many passkeys")
 	// ErrEnrolled says that two-step sign-in is on already, so it can be neither begun nor confirmed again.
 	ErrEnrolled = errors.New("two-step sign-in is on already")
 	// ErrLastAdmin says that a person is the only active administrator, so that nobody could look after the others.

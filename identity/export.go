@@ -13,7 +13,7 @@ import (
 )
 
 // Holdings is what the directory holds about a person, for the person to read. It has no secrets: no password hash, seed, code or
-// token, in whatever form.
+// token, in whatever form; the public halves of passkeys are none.
 type Holdings struct {
 	Account   HeldAccount   `json:"account"`
 	Profile   Profile       `json:"profile"`
@@ -45,6 +45,23 @@ type HeldAccount struct {
 type HeldFactors struct {
 	TOTP              *HeldTOTP `json:"totp"` // null: none
 	RecoveryCodesLeft int       `json:"recovery_codes_left"`
+
+	Passkeys []HeldPasskey `json:"passkeys"`
+}
+
+// HeldPasskey is a row of passkeys, without what only the server needs of it.
+type HeldPasskey struct {
+	ID           string    `json:"id"`
+	Name         string    `json:"name"`
+	CredentialID []byte    `json:"credential_id"`
+	PublicKey    []byte    `json:"public_key"`           // COSE
+	AAGUID       []byte    `json:"aaguid,omitempty"`     // the model of the authenticator
+	Transports   []string  `json:"transports,omitempty"` // how browsers reach it
+	Synced       bool      `json:"synced"`
+	SignCount    uint32    `json:"sign_count"`
+	Copied       bool      `json:"copied"` // refused, because it seems to have a copy
+	CreatedAt    time.Time `json:"created_at"`
+	UsedAt       time.Time `json:"used_at,omitzero"`
 }
 
 // HeldTOTP is a row of totp.
@@ -108,6 +125,17 @@ func (d *Directory) Holdings(ctx context.Context, userID string) (h Holdings, er
 	}
 	if h.Factors.RecoveryCodesLeft, err = d.RecoveryCodesLeft(ctx, userID); err != nil {
 		return h, err
+	}
+	passkeys, err := d.passkeyRows(ctx, userID)
+	if err != nil {
+		return h, err
+	}
+	h.Factors.Passkeys = make([]HeldPasskey, 0, len(passkeys))
+	for _, k := range passkeys {
+		h.Factors.Passkeys = append(h.Factors.Passkeys, HeldPasskey{
+			ID: k.ID, Name: k.Name, CredentialID: k.stored.Credential, PublicKey: k.stored.PublicKey, AAGUID: k.stored.AAGUID,
+			Transports: k.stored.Transports, Synced: k.Synced, SignCount: k.signCount, Copied: k.Copied, CreatedAt: k.CreatedAt, UsedAt: k.UsedAt,
+		})
 	}
 	if h.Sessions, err = d.heldSessions(ctx, userID); err != nil {
 		return h, fmt.Errorf("read sessions: %w", err)

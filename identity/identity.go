@@ -5,8 +5,11 @@ package identity
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"time"
+
+	"github.com/go-webauthn/webauthn/webauthn"
 
 	"github.com/gatehouse-id/gatehouse/internal/audit"
 	"github.com/gatehouse-id/gatehouse/internal/cache"
@@ -34,6 +37,9 @@ type Config struct {
 	ExportLife   time.Duration // how long a file with a person's data waits to be fetched (0: 24 hours)
 
 	LinkLife LinkLife // how long what is sent by mail can be used
+
+	Origin string // of the pages, scheme://host[:port]: passkeys belong to it; empty: there are none
+	Name   string // what the pages call themselves, shown where a passkey is made
 
 	PasswordWorkers int // password hashes computed at once, 19 MiB each (0: GOMAXPROCS)
 	Limits          Limits
@@ -77,6 +83,8 @@ type Directory struct {
 	limits                  Limits
 	linkLife                LinkLife
 
+	relyingParty *webauthn.WebAuthn // nil: no passkeys here
+
 	emailKey    []byte // makes users.email_index
 	recoveryKey []byte // makes recovery_codes.code_hash
 	linkKey     []byte // makes linked_accounts.subject_index
@@ -117,6 +125,9 @@ func open(ctx context.Context, c Config, cost argonCost) (*Directory, error) {
 		d.revoke = func(context.Context, string, string) error { return nil }
 	}
 	var err error
+	if d.relyingParty, err = newRelyingParty(c.Origin, c.Name); err != nil {
+		return nil, fmt.Errorf("passkeys at %q: %w", c.Origin, err)
+	}
 	if d.emailKey, err = c.Seal.Secret(ctx, c.DB, "email-index"); err != nil {
 		return nil, err
 	}

@@ -48,7 +48,7 @@ func each(t *testing.T, f func(t *testing.T, w *world)) {
 	})
 }
 
-func newWorld(t *testing.T, d *db.DB, c Config) *world {
+func newWorld(t testing.TB, d *db.DB, c Config) *world {
 	t.Helper()
 	w := &world{time: time.Date(2026, 3, 1, 12, 0, 10, 0, time.UTC)}
 	master := make([]byte, seal.KeySize)

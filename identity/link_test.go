@@ -162,7 +162,7 @@ func TestResetPasswordEndsEverything(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
 		u := w.create(t, "ada@example.com")
 		secret := enrol(t, w, u.ID)
-		token, s := w.start(t, u.ID, "", AMRPassword)
+		token, s := w.start(t, u.ID, "", AMRPassword, AMROTP, AMRMFA)
 		verify, change := w.link(t, u.ID, Verify, ""), w.link(t, u.ID, ChangeEmail, "eve@example.com")
 		for range 12 {
 			_, err := w.CheckPassword(t.Context(), u.Email, "wrong", home)

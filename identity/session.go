@@ -19,21 +19,6 @@ import (
 	"github.com/gatehouse-id/gatehouse/internal/db"
 )
 
-// Authentication methods (amr, RFC 8176). A recovery code is a one-time password that was printed beforehand; the RFC has no
-// value of its own for it. A sign-in with a second factor carries AMRPassword, AMROTP and AMRMFA.
-const (
-	AMRPassword = "pwd"
-	AMROTP      = "otp"
-	AMRMFA      = "mfa"
-	AMRRecovery = AMROTP
-)
-
-// Authentication context classes (acr).
-const (
-	ACRPassword = "urn:gatehouse:pwd"
-	ACRMFA      = "urn:gatehouse:mfa"
-)
-
 // seenEvery bounds how often a session's last use is written.
 const seenEvery = 5 * time.Minute
 
@@ -59,6 +44,7 @@ type Session struct {
 	EmailVerified      bool
 	MustChangePassword bool
 	HasTOTP            bool
+	HasPasskey         bool
 	Role               string
 
 	Device Device // filled by Sessions only
@@ -67,12 +53,10 @@ type Session struct {
 }
 
 // ACR is the authentication context class that the session's methods amount to.
-func (s Session) ACR() string {
-	if slices.Contains(s.AMR, AMRMFA) {
-		return ACRMFA
-	}
-	return ACRPassword
-}
+func (s Session) ACR() string { return acrOf(s.AMR) }
+
+// TwoStep tells whether the person has a second factor, without which there is no signing in.
+func (s Session) TwoStep() bool { return s.HasTOTP || s.HasPasskey }
 
 // StartSession signs a person in after amr was proven and returns the token for the cookie, which is always new: a token
 // planted or seen before the login is worth nothing after it (session fixation). oldToken is the cookie the browser came with, or "".
@@ -81,7 +65,8 @@ func (s Session) ACR() string {
 //
 // passwordAt is the PasswordChangedAt of the person whose password was proven: if there is another password by now, the answer is
 // ErrNotFound too, for whoever is thrown out by a new password must not slip back in with a sign-in that had begun before
-// (login racing with a reset). The zero time stands for a sign-in without password.
+// (login racing with a reset). The zero time stands for a sign-in without password. Likewise, who has a second factor by now gets no
+// session for a first factor alone, though there was none when the sign-in began (login racing with an enrolment).
 func (d *Directory) StartSession(ctx context.Context, userID string, amr []string, dev Device, oldToken string, passwordAt time.Time) (token string, s Session, err error) {
 	now := d.now()
 	token, hash := newToken()
@@ -91,9 +76,13 @@ func (d *Directory) StartSession(ctx context.Context, userID string, amr []strin
 		var changed db.Time
 		if err := d.db.QueryRow(ctx, `UPDATE users SET status = status WHERE id = $1 AND status = 'active'
 			RETURNING `+wrappedKey+`, email_verified, must_change_password, role, password_changed_at,
-			EXISTS (SELECT 1 FROM totp t WHERE t.user_id = users.id AND t.confirmed_at IS NOT NULL)`, userID). // as in lock
-			Scan(&dataKey, &s.EmailVerified, &s.MustChangePassword, &s.Role, &changed, &s.HasTOTP); err != nil {
+			EXISTS (SELECT 1 FROM totp t WHERE t.user_id = users.id AND t.confirmed_at IS NOT NULL),
+			EXISTS (SELECT 1 FROM passkeys pk WHERE pk.user_id = users.id)`, userID). // as in lock
+			Scan(&dataKey, &s.EmailVerified, &s.MustChangePassword, &s.Role, &changed, &s.HasTOTP, &s.HasPasskey); err != nil {
 			return err
+		}
+		if s.TwoStep() && !Reaches(s.ACR(), ACRMFA) {
+			return fmt.Errorf("a second factor meanwhile: %w", ErrNotFound)
 		}
 		if !passwordAt.IsZero() && !changed.Equal(passwordAt) {
 			return fmt.Errorf("another password meanwhile: %w", ErrNotFound)
@@ -154,11 +143,13 @@ func (d *Directory) Session(ctx context.Context, token string) (Session, error) 
 	var authTime, created, lastSeen, expires db.Time
 	err := d.db.QueryRow(ctx, `SELECT s.id, s.user_id, s.auth_time, s.amr, s.created_at, s.last_seen_at, s.expires_at,
 		u.email_verified, u.must_change_password, u.role,
-		EXISTS (SELECT 1 FROM totp t WHERE t.user_id = u.id AND t.confirmed_at IS NOT NULL)
+		EXISTS (SELECT 1 FROM totp t WHERE t.user_id = u.id AND t.confirmed_at IS NOT NULL),
+		EXISTS (SELECT 1 FROM passkeys pk WHERE pk.user_id = u.id)
 		FROM sessions s JOIN users u ON u.id = s.user_id
 		WHERE s.token_hash = $1 AND s.expires_at > $2 AND s.last_seen_at > $3 AND u.status = 'active'`,
 		s.tokenHash, db.At(now), db.At(now.Add(-d.sessionIdle))).
-		Scan(&s.ID, &s.UserID, &authTime, db.JSON(&s.AMR), &created, &lastSeen, &expires, &s.EmailVerified, &s.MustChangePassword, &s.Role, &s.HasTOTP)
+		Scan(&s.ID, &s.UserID, &authTime, db.JSON(&s.AMR), &created, &lastSeen, &expires, &s.EmailVerified, &s.MustChangePassword, &s.Role, &s.HasTOTP,
+			&s.HasPasskey)
 	if err != nil {
 		return Session{}, fmt.Errorf("read session: %w", err)
 	}
@@ -172,16 +163,17 @@ func (d *Directory) Session(ctx context.Context, token string) (Session, error) 
 	return s, nil
 }
 
-// StepUp notes that the person behind s has proven amr just now: a password (with or without a second factor) replaces what
-// was proven before, so that AMR always says what was proven at AuthTime; a second factor alone adds to it. The id stays, the
+// StepUp notes that the person behind s has proven amr just now: a password (with or without a second factor) or a passkey replaces what
+// was proven before, so that AMR always says what was proven at AuthTime; a second factor alone adds to it and leaves AuthTime, since
+// it does not prove the first one anew. The id stays, the
 // token is new and the old one dead. s comes from Session or StartSession; if it has ended or stepped up
 // meanwhile, the answer is ErrNotFound.
 func (d *Directory) StepUp(ctx context.Context, s Session, amr []string) (token string, stepped Session, err error) {
 	now := d.now()
 	token, hash := newToken()
-	methods := slices.Clone(amr)
-	if !slices.Contains(amr, AMRPassword) {
-		methods = slices.Clone(s.AMR)
+	methods, authTime := slices.Clone(amr), now
+	if !wholeProof(amr) {
+		methods, authTime = slices.Clone(s.AMR), s.AuthTime
 		for _, m := range amr {
 			if !slices.Contains(methods, m) {
 				methods = append(methods, m)
@@ -189,10 +181,10 @@ func (d *Directory) StepUp(ctx context.Context, s Session, amr []string) (token 
 		}
 	}
 	err = d.db.Tx(ctx, func(ctx context.Context) error {
-		n, err := d.db.Exec(ctx, `UPDATE sessions SET token_hash = $4, auth_time = $5, amr = $6, last_seen_at = $5
-			WHERE id = $1 AND user_id = $2 AND token_hash = $3 AND expires_at > $5
+		n, err := d.db.Exec(ctx, `UPDATE sessions SET token_hash = $4, auth_time = $5, amr = $6, last_seen_at = $7
+			WHERE id = $1 AND user_id = $2 AND token_hash = $3 AND expires_at > $7
 			AND EXISTS (SELECT 1 FROM users u WHERE u.id = sessions.user_id AND u.status = 'active')`,
-			s.ID, s.UserID, s.tokenHash, hash, db.At(now), db.JSON(&methods))
+			s.ID, s.UserID, s.tokenHash, hash, db.At(authTime), db.JSON(&methods), db.At(now))
 		if err != nil {
 			return err
 		}
@@ -205,7 +197,7 @@ func (d *Directory) StepUp(ctx context.Context, s Session, amr []string) (token 
 	if err != nil {
 		return "", Session{}, fmt.Errorf("step up session: %w", err)
 	}
-	s.AMR, s.AuthTime, s.LastSeenAt, s.tokenHash = methods, now, now, hash
+	s.AMR, s.AuthTime, s.LastSeenAt, s.tokenHash = methods, authTime, now, hash
 	return token, s, nil
 }
 

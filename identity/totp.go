@@ -163,7 +163,8 @@ func (d *Directory) CheckRecoveryCode(ctx context.Context, userID, code string) 
 		return err
 	}
 	used, err := d.db.Exec(ctx, `DELETE FROM recovery_codes WHERE user_id = $1 AND code_hash = $2
-		AND EXISTS (SELECT 1 FROM totp t WHERE t.user_id = $1 AND t.confirmed_at IS NOT NULL)`, userID, d.recoveryHash(userID, code))
+		AND (EXISTS (SELECT 1 FROM totp t WHERE t.user_id = $1 AND t.confirmed_at IS NOT NULL) OR EXISTS (SELECT 1 FROM passkeys pk WHERE pk.user_id = $1))`,
+		userID, d.recoveryHash(userID, code))
 	if err != nil {
 		return fmt.Errorf("check recovery code: %w", err)
 	}
@@ -198,7 +199,9 @@ func (d *Directory) NewRecoveryCodes(ctx context.Context, userID string) (codes 
 			return err
 		}
 		var one int
-		if err := d.db.QueryRow(ctx, `SELECT 1 FROM totp WHERE user_id = $1 AND confirmed_at IS NOT NULL`, userID).Scan(&one); err != nil {
+		if err := d.db.QueryRow(ctx, `SELECT 1 FROM users u WHERE u.id = $1
+			AND (EXISTS (SELECT 1 FROM totp t WHERE t.user_id = u.id AND t.confirmed_at IS NOT NULL) OR EXISTS (SELECT 1 FROM passkeys pk WHERE pk.user_id = u.id))`,
+			userID).Scan(&one); err != nil {
 			return err
 		}
 		if codes, err = d.replaceRecoveryCodes(ctx, userID); err != nil {
@@ -213,7 +216,8 @@ func (d *Directory) NewRecoveryCodes(ctx context.Context, userID string) (codes 
 	return codes, nil
 }
 
-// RemoveTOTP turns two-step sign-in off, or drops an enrolment that was not confirmed. ErrNotFound: there is neither.
+// RemoveTOTP takes a person's authenticator app away, or drops an enrolment that was not confirmed. With the last second factor the
+// recovery codes go. ErrNotFound: there is neither.
 func (d *Directory) RemoveTOTP(ctx context.Context, userID string) error {
 	err := d.db.Tx(ctx, func(ctx context.Context) error {
 		if _, err := d.lock(ctx, userID); err != nil {
@@ -226,7 +230,7 @@ func (d *Directory) RemoveTOTP(ctx context.Context, userID string) error {
 		if n == 0 {
 			return ErrNotFound
 		}
-		if _, err := d.db.Exec(ctx, `DELETE FROM recovery_codes WHERE user_id = $1`, userID); err != nil {
+		if err := d.dropUselessRecoveryCodes(ctx, userID); err != nil {
 			return err
 		}
 		d.audit.Record(ctx, audit.Event{Action: "totp.remove", Actor: userID, UserID: userID})

@@ -226,7 +226,8 @@ func (d *Directory) Unlink(ctx context.Context, s Session, key string) (l Elsewh
 func (d *Directory) waysIn(ctx context.Context, userID string, without []byte) (n int, err error) {
 	err = d.db.QueryRow(ctx, `SELECT
 		(SELECT COUNT(*) FROM users WHERE id = $1 AND password_hash <> '') +
-		(SELECT COUNT(*) FROM linked_accounts l JOIN providers p ON p.id = l.provider_id WHERE l.user_id = $1 AND l.subject_index <> $2 AND p.disabled = FALSE)`,
+		(SELECT COUNT(*) FROM linked_accounts l JOIN providers p ON p.id = l.provider_id WHERE l.user_id = $1 AND l.subject_index <> $2 AND p.disabled = FALSE) +
+		(SELECT COUNT(*) FROM passkeys WHERE user_id = $1 AND copied_at IS NULL)`,
 		userID, without).Scan(&n)
 	return n, err
 }

@@ -35,12 +35,16 @@ type User struct {
 	Status             string // StatusActive, StatusDisabled or StatusClosing
 	MustChangePassword bool
 	HasPassword        bool
-	HasTOTP            bool // two-step sign-in is on (confirmed)
+	HasTOTP            bool // an authenticator app (confirmed)
+	HasPasskey         bool
 	CreatedAt          time.Time
 	UpdatedAt          time.Time
 	PasswordChangedAt  time.Time
 	Profile            Profile
 }
+
+// TwoStep tells whether the person has a second factor, without which there is no signing in.
+func (u User) TwoStep() bool { return u.HasTOTP || u.HasPasskey }
 
 // NewUser is what an account starts with. EmailVerified, MustChangePassword and Role are the operator's to set, never a
 // form's.
@@ -214,13 +218,14 @@ type userRow struct {
 }
 
 const userSelect = `SELECT u.id, k.wrapped, u.email, u.email_verified, u.password_hash, u.password_changed_at, u.must_change_password,
-	u.role, u.status, u.created_at, u.updated_at, p.sealed, p.updated_at, t.confirmed_at IS NOT NULL
+	u.role, u.status, u.created_at, u.updated_at, p.sealed, p.updated_at, t.confirmed_at IS NOT NULL,
+	EXISTS (SELECT 1 FROM passkeys pk WHERE pk.user_id = u.id)
 	FROM users u JOIN data_keys k ON k.user_id = u.id LEFT JOIN profiles p ON p.user_id = u.id LEFT JOIN totp t ON t.user_id = u.id`
 
 func scanUser(row db.Scanner) (r userRow, err error) {
 	u := &r.user
 	err = row.Scan(&u.ID, &r.dataKey, &r.email, &u.EmailVerified, &r.passwordHash, &r.pwd, &u.MustChangePassword,
-		&u.Role, &u.Status, &r.created, &r.updated, &r.profile, &r.profileAt, &u.HasTOTP)
+		&u.Role, &u.Status, &r.created, &r.updated, &r.profile, &r.profileAt, &u.HasTOTP, &u.HasPasskey)
 	return r, err
 }
 

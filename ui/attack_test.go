@@ -137,7 +137,7 @@ func TestTicketOutlivesPasswordChange(t *testing.T) {
 	b := w.browser(t)
 	p := b.signIn(alice)
 	w.clock.forward(time.Minute)
-	_, s, err := w.people.StartSession(t.Context(), u.ID, []string{identity.AMRPassword}, identity.Device{}, "", time.Time{})
+	_, s, err := w.people.StartSession(t.Context(), u.ID, []string{identity.AMRPassword, identity.AMROTP, identity.AMRMFA}, identity.Device{}, "", time.Time{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -144,7 +144,7 @@ func (c *serveCommand) Run(t *terminal) error {
 	people, err := identity.New(t.ctx, identity.Config{
 		DB: data.db, Cache: data.cache, Seal: data.seal, Audit: data.audit, Log: log, Revoke: grants.EndUser,
 		SessionIdle: s.SessionIdle, SessionMax: s.SessionMax, PasswordWorkers: s.PasswordWorkers,
-		ErasureGrace: s.ErasureGrace, ExportLife: s.ExportTTL,
+		ErasureGrace: s.ErasureGrace, ExportLife: s.ExportTTL, Origin: site.Origin(), Name: s.Name,
 		LinkLife: identity.LinkLife{Verify: s.VerifyTTL, Reset: s.ResetTTL, Change: s.ChangeTTL},
 		Limits: identity.Limits{
 			AccountTries: s.LimitAccountTries, AccountWindow: s.LimitAccountWindow,

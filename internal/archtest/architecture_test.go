@@ -29,6 +29,7 @@ var rules = []rule{
 	{name: "only oauth imports fosite", in: []string{"."}, except: []string{"oauth", "internal/oryx"}, deny: []string{"github.com/ory", "github.com/go-jose/go-jose/v3"}},
 	{name: "only internal/db imports the engines", in: []string{"."}, except: []string{"internal/db"}, deny: []string{"github.com/jackc/pgx", "modernc.org/sqlite"}},
 	{name: "only internal/cache imports Redis", in: []string{"."}, except: []string{"internal/cache"}, deny: []string{"github.com/redis/go-redis"}},
+	{name: "only identity imports WebAuthn", in: []string{"."}, except: []string{"identity"}, deny: []string{"github.com/go-webauthn"}},
 	{name: "nobody imports commands", in: []string{"."}, except: []string{"cmd"}, deny: []string{"cmd"}},
 	{name: "oauth does not know ui", in: []string{"oauth"}, deny: []string{"ui"}},
 	{name: "domain packages know no HTTP", in: []string{"identity", "consent", "keys"}, deny: []string{"net/http", "internal/web"}},
