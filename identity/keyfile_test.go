@@ -36,7 +36,7 @@ func TestAttackErasedPersonInOldBackup(t *testing.T) {
 	ada, err := w.Create(t.Context(), NewUser{Email: "ada@example.com", Password: goodPassword, Profile: Profile{Name: "Ada Example"}})
 	wantNil(t, "create", err)
 	enrol(t, w, ada.ID)
-	w.start(t, ada.ID, "", AMRPassword)
+	w.start(t, ada.ID, "", AMRPassword, AMROTP, AMRMFA)
 	bob, err := w.Create(t.Context(), NewUser{Email: "bob@example.com", Password: goodPassword, Profile: Profile{Name: "Bob Example"}})
 	wantNil(t, "create", err)
 

@@ -232,10 +232,13 @@ func (d *Directory) waysIn(ctx context.Context, userID string, without []byte) (
 	return n, err
 }
 
-// dropLinked removes every account elsewhere of a person whose address was never proven until now, in the transaction in ctx. Somebody
+// dropLinked removes every account elsewhere and every passkey of a person whose address was never proven until now, in the transaction in ctx. Somebody
 // may have made the account with a stranger's address, to have a way in when the stranger comes (account pre-hijacking).
 func (d *Directory) dropLinked(ctx context.Context, userID string) error {
-	_, err := d.db.Exec(ctx, `DELETE FROM linked_accounts WHERE user_id = $1`, userID)
+	if _, err := d.db.Exec(ctx, `DELETE FROM linked_accounts WHERE user_id = $1`, userID); err != nil {
+		return err
+	}
+	_, err := d.db.Exec(ctx, `DELETE FROM passkeys WHERE user_id = $1`, userID)
 	return err
 }
 
