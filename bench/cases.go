@@ -28,6 +28,7 @@ type fixture struct {
 	authorize string // path with query, asking for an ID token only
 	offline   string // the same with a refresh token
 	token     string // an access token of the person, with scope openid
+	telling   string // one that covers the profile and the address
 }
 
 // furnish registers the app and the person, signs the person in and lets them agree to everything asked later.
@@ -46,12 +47,16 @@ func furnish(ctx context.Context, s *rig.Server) (*fixture, error) {
 	f := &fixture{basic: "Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte(app.ID+":"+app.Secret)) + "\r\n"}
 	f.authorize = authorizePath(app.ID, "openid")
 	f.offline = authorizePath(app.ID, "openid offline_access")
+	profile := authorizePath(app.ID, "openid profile email")
 
 	browser := rig.NewBrowser(s.Issuer)
 	if err := agree(browser, f.authorize); err != nil {
 		return nil, err
 	}
 	if err := agree(browser, f.offline); err != nil {
+		return nil, err
+	}
+	if err := agree(browser, profile); err != nil {
 		return nil, err
 	}
 	var pairs []string
@@ -68,7 +73,13 @@ func furnish(ctx context.Context, s *rig.Server) (*fixture, error) {
 	if err := f.exchangeCode(c, f.authorize); err != nil {
 		return nil, err
 	}
-	f.token, err = c.field("access_token")
+	if f.token, err = c.field("access_token"); err != nil {
+		return nil, err
+	}
+	if err := f.exchangeCode(c, profile); err != nil {
+		return nil, err
+	}
+	f.telling, err = c.field("access_token")
 	return f, err
 }
 
@@ -147,9 +158,18 @@ func (f *fixture) cases() []testCase {
 			return c.want(http.StatusOK)
 		})},
 		{name: "userinfo", target: 0.30, prepare: get("/userinfo", "Authorization: Bearer "+f.token+"\r\n")},
+		{name: "userinfo with profile and e-mail", prepare: get("/userinfo", "Authorization: Bearer "+f.telling+"\r\n")},
 		{name: "refresh", target: 0.12, prepare: f.refresh},
 		{name: "code exchange", target: 0.08, prepare: same(func(c *conn) error { return f.exchangeCode(c, f.authorize) })},
 		{name: "code exchange with refresh token", prepare: same(func(c *conn) error { return f.exchangeCode(c, f.offline) })},
+	}
+}
+
+// floors show what one statement costs on this machine, whoever makes it.
+func floors(bareAddress string) []testCase {
+	return []testCase{
+		{name: "bare handler, one row read", address: bareAddress, prepare: get("/read", "")},
+		{name: "bare handler, one row written", address: bareAddress, prepare: get("/write", "")},
 	}
 }
 

@@ -14,6 +14,7 @@ type operation func(c *conn) error
 type testCase struct {
 	name    string
 	target  float64 // ratio to the bare handler to reach; 0: none
+	address string  // "": the server's
 	prepare func(c *conn) (operation, error)
 }
 

@@ -71,8 +71,8 @@ type measured struct {
 }
 
 func main() {
-	if len(os.Args) == 2 && os.Args[1] == "bare" {
-		fmt.Fprintln(os.Stderr, "bench:", bare())
+	if len(os.Args) == 3 && os.Args[1] == "bare" {
+		fmt.Fprintln(os.Stderr, "bench:", bare(context.Background(), os.Args[2]))
 		os.Exit(1)
 	}
 	var o options
@@ -169,7 +169,11 @@ func measureVariant(ctx context.Context, o options, name string, s rig.Setup) (*
 	if err != nil {
 		return nil, err
 	}
-	bareAddress, stop, err := startBare()
+	floor := s.Database
+	if floor == "" {
+		floor = "sqlite:" + filepath.Join(dir, "floor.db")
+	}
+	bareAddress, stop, err := startBare(floor)
 	if err != nil {
 		return nil, err
 	}
@@ -219,7 +223,7 @@ func (v *variant) starts(ctx context.Context, s rig.Setup) (*rig.Server, error) 
 // rounds interleaves the cases, so that a slow moment of the machine hits all of them alike.
 func (v *variant) rounds(ctx context.Context, o options, server *rig.Server, bareAddress string, f *fixture) error {
 	address := strings.TrimPrefix(server.Issuer, "http://")
-	cases := f.cases()
+	cases := append(f.cases(), floors(bareAddress)...)
 	for _, tc := range cases {
 		m := &measured{Name: tc.name, Target: tc.target}
 		if o.lean { // it leaves more of the machine to the bare handler than to any server
@@ -239,7 +243,11 @@ func (v *variant) rounds(ctx context.Context, o options, server *rig.Server, bar
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			got, err := measure(address, tc, o.load)
+			at := address
+			if tc.address != "" {
+				at = tc.address
+			}
+			got, err := measure(at, tc, o.load)
 			if err != nil {
 				return err
 			}
@@ -255,12 +263,12 @@ func (v *variant) rounds(ctx context.Context, o options, server *rig.Server, bar
 }
 
 // startBare runs the bare handler as a child of its own.
-func startBare() (address string, stop func(), err error) {
+func startBare(dsn string) (address string, stop func(), err error) {
 	self, err := os.Executable()
 	if err != nil {
 		return "", nil, err
 	}
-	cmd := exec.Command(self, "bare")
+	cmd := exec.Command(self, "bare", dsn)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		return "", nil, err

@@ -44,6 +44,12 @@ type accessClaims struct {
 
 func (c *accessClaims) scopes() []string { return strings.Fields(c.Scope) }
 
+// tellsSubjectOnly reports that nothing about the person is covered beside the subject: then nothing about them is read, let
+// alone decrypted. That the person still has an account is known by the marks of revocation.
+func (c *accessClaims) tellsSubjectOnly() bool {
+	return len(c.Userinfo) == 0 && !slices.ContainsFunc(c.scopes(), func(s string) bool { return s != scopeOpenID && s != scopeOfflineAccess })
+}
+
 // audience is one string or a list of them (RFC 7519 §4.1.3).
 type audience []string
 

@@ -182,6 +182,35 @@ func TestStolenRefreshTokenUsedAfterTheWindowEndsTheGrantAlone(t *testing.T) {
 	})
 }
 
+// A crash of the database may undo a rotation whose answer the app already has (db.Hasty); so may a restored backup.
+func TestRotationLostInACrashIsMadeGoodByItsToken(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, h *harness) {
+		c := h.client(t, nil)
+		first := h.person(t).tokens(t, c).str("refresh_token")
+		var hash []byte
+		if err := h.DB.QueryRow(t.Context(), `SELECT refresh_hash FROM grants`).Scan(&hash); err != nil {
+			t.Fatal(err)
+		}
+		second := h.refreshToken(t, c, first).str("refresh_token")
+		if _, err := h.DB.Exec(t.Context(), `UPDATE grants SET refresh_hash = $1, previous_hash = $2, generation = generation - 1`, hash, []byte{}); err != nil {
+			t.Fatal(err)
+		}
+		if !h.introspectToken(t, c, second) {
+			t.Error("the token that is ahead of its row is said to be dead")
+		}
+		third := h.refreshToken(t, c, second)
+		if third.status != http.StatusOK {
+			t.Fatalf("refresh with the token that is ahead: %v", third.body)
+		}
+		if again := h.refreshToken(t, c, second); again.str("refresh_token") != third.str("refresh_token") {
+			t.Errorf("a repetition within the window got another successor: %v", again.body)
+		}
+		wantError(t, h.refreshToken(t, c, first), 400, "invalid_grant") // whoever kept the older one is found out as ever
+		wantError(t, h.refreshToken(t, c, third.str("refresh_token")), 400, "invalid_grant")
+	})
+}
+
 func TestRefreshTokenTwoGenerationsOldIsTheftEvenWithinTheWindow(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, h *harness) {

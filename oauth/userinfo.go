@@ -31,6 +31,10 @@ func (s *Server) userinfo(w http.ResponseWriter, r *http.Request) error {
 		s.challenge(w, r, http.StatusForbidden, "insufficient_scope", "The access token lacks the scope openid.")
 		return nil
 	}
+	if c.tellsSubjectOnly() {
+		writeJSON(w, http.StatusOK, map[string]string{"sub": c.Subject})
+		return nil
+	}
 	user, err := s.People.User(r.Context(), c.Subject)
 	if gone(err) || (err == nil && user.Status != "active") {
 		s.challenge(w, r, http.StatusUnauthorized, "invalid_token", "The access token is not valid.")

@@ -18,8 +18,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-	_ "github.com/jackc/pgx/v5/stdlib" // registers the "pgx" driver
+	"github.com/jackc/pgx/v5/stdlib"
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
 )
@@ -48,6 +49,7 @@ type DB struct {
 	engine Engine
 	read   *sql.DB
 	write  *sql.DB
+	hasty  *sql.DB // see Hasty
 
 	// SQLite compiles a statement each time it is given as text, which takes longer than most of them run. pgx keeps
 	// its own.
@@ -67,19 +69,30 @@ func Open(ctx context.Context, dsn string) (*DB, error) {
 	if err != nil || (u.Scheme != "postgres" && u.Scheme != "postgresql") {
 		return nil, errors.New(`database URL must be "sqlite:PATH" or "postgres://…"`)
 	}
-	pool, err := sql.Open("pgx", dsn)
+	settings, err := pgx.ParseConfig(dsn)
 	if err != nil {
 		return nil, fmt.Errorf("open postgres: %w", err)
 	}
-	pool.SetMaxOpenConns(32)
-	pool.SetMaxIdleConns(32)
-	pool.SetConnMaxIdleTime(5 * time.Minute)
-	d := &DB{engine: Postgres, read: pool, write: pool}
+	pool := postgresPool(settings, 32)
 	if err := pool.PingContext(ctx); err != nil {
-		_ = d.Close()
+		_ = pool.Close()
 		return nil, fmt.Errorf("connect to postgres: %w", err)
 	}
-	return d, nil
+	settings.RuntimeParams["synchronous_commit"] = "off"
+	hasty := postgresPool(settings, 8)
+	if err := hasty.PingContext(ctx); err != nil { // a connection pooler in between knows not this parameter
+		_ = hasty.Close()
+		hasty = pool
+	}
+	return &DB{engine: Postgres, read: pool, write: pool, hasty: hasty}, nil
+}
+
+func postgresPool(settings *pgx.ConnConfig, connections int) *sql.DB {
+	pool := stdlib.OpenDB(*settings.Copy())
+	pool.SetMaxOpenConns(connections)
+	pool.SetMaxIdleConns(connections)
+	pool.SetConnMaxIdleTime(5 * time.Minute)
+	return pool
 }
 
 func openSQLite(ctx context.Context, path string) (*DB, error) {
@@ -107,15 +120,12 @@ func openSQLite(ctx context.Context, path string) (*DB, error) {
 	}
 	read.SetMaxOpenConns(4)
 	read.SetMaxIdleConns(4)
-	return &DB{engine: SQLite, read: read, write: write}, nil
+	return &DB{engine: SQLite, read: read, write: write, hasty: write}, nil
 }
 
 // Close closes every connection, and with them the statements kept compiled.
 func (d *DB) Close() error {
-	if d.read == d.write {
-		return d.write.Close()
-	}
-	return errors.Join(d.read.Close(), d.write.Close())
+	return errors.Join(d.read.Close(), d.write.Close(), d.hasty.Close()) // closing one twice does nothing
 }
 
 // Engine tells which engine this is, for the few steps that need one.
@@ -126,6 +136,15 @@ func (d *DB) SQL() *sql.DB { return d.write }
 
 // Ping reports whether the database answers.
 func (d *DB) Ping(ctx context.Context) error { return translate(d.read.PingContext(ctx)) }
+
+type hastyKey struct{ d *DB }
+
+// Hasty lets single statements that are given the context answer before Postgres has its log on disk; nothing changes for
+// SQLite, which writes so always, nor inside a Tx. Should the machine that runs Postgres crash, the last fraction of a
+// second of such statements may be undone, so it is for those only whose loss harms nobody.
+func (d *DB) Hasty(ctx context.Context) context.Context {
+	return context.WithValue(ctx, hastyKey{d}, true)
+}
 
 // txKey finds the transaction of one DB in a context; another DB's statements do not get into it.
 type txKey struct{ d *DB }
@@ -290,6 +309,8 @@ func (d *DB) on(ctx context.Context, query string) querier {
 	pool := d.write
 	if strings.HasPrefix(strings.TrimLeft(query, " \n\t"), "SELECT") {
 		pool = d.read
+	} else if ctx.Value(hastyKey{d}) != nil {
+		pool = d.hasty
 	}
 	if d.engine == Postgres {
 		return pool
