@@ -383,6 +383,7 @@ var whereHeld = map[string]string{
 	"exports":         "the file itself",
 	"consents":        "consents.json",
 	"grants":          "grants.json",
+	"session_apps":    "session_apps.json",
 	"audit":           "activity.json",
 
 	"group_members":     "groups_and_roles.json",

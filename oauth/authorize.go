@@ -377,6 +377,9 @@ func (s *Server) issueCode(w http.ResponseWriter, r *http.Request, req *authoriz
 	if err != nil {
 		return s.refuse(w, r, req, err)
 	}
+	if err := s.Outbox.enter(ctx, req.client, sess.UserID, sess.ID); err != nil {
+		return s.refuse(w, r, req, err)
+	}
 	if err := s.saveCode(ctx); err != nil {
 		return s.refuse(w, r, req, err)
 	}

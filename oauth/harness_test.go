@@ -24,6 +24,7 @@ import (
 	"github.com/gatehouse-id/gatehouse/internal/cache"
 	"github.com/gatehouse-id/gatehouse/internal/db"
 	"github.com/gatehouse-id/gatehouse/internal/db/dbtest"
+	"github.com/gatehouse-id/gatehouse/internal/outbound"
 	"github.com/gatehouse-id/gatehouse/internal/seal"
 	"github.com/gatehouse-id/gatehouse/internal/web"
 	"github.com/gatehouse-id/gatehouse/keys"
@@ -86,11 +87,16 @@ func newHarness(t testing.TB, d *db.DB, c cache.Cache) *harness {
 	revocations := OpenRevocations(d, now)
 	refreshKey := must(sealer.Secret(ctx, d, "refresh-token"))
 	grants := OpenGrants(GrantsConfig{DB: d, Audit: trail, Revocations: revocations, Key: refreshKey, Now: now})
-	people := must(identity.New(ctx, identity.Config{DB: d, Cache: c, Seal: sealer, Audit: trail, Log: log, Now: now, Revoke: grants.EndUser}))
+	clients := must(OpenClients(ctx, ClientsConfig{DB: d, Seal: sealer, Audit: trail, Now: now}))
 	issuer := must(url.Parse(testIssuer))
+	outbox := OpenOutbox(OutboxConfig{
+		DB: d, Audit: trail, Log: log, Seal: sealer, Clients: clients, Grants: grants, Site: web.NewSite(issuer), Keys: ring, Now: now,
+		Ask: outbound.New(outbound.Config{Networks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}),
+	})
+	people := must(identity.New(ctx, identity.Config{DB: d, Cache: c, Seal: sealer, Audit: trail, Log: log, Now: now, Revoke: outbox.EndUser}))
 	server, err := New(Config{
 		Site: web.NewSite(issuer), DB: d, Cache: c, Seal: sealer, Keys: ring, People: people, Consents: consent.New(d, trail, now),
-		Clients: must(OpenClients(ctx, ClientsConfig{DB: d, Seal: sealer, Audit: trail, Now: now})), Grants: grants, Revocations: revocations, RefreshKey: refreshKey,
+		Outbox: outbox, Clients: clients, Grants: grants, Revocations: revocations, RefreshKey: refreshKey,
 		Audit: trail, Log: log, Now: now, RequireVerifiedEmail: true,
 	})
 	if err != nil {

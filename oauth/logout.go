@@ -28,7 +28,7 @@ func (a LogoutAddresses) validate(redirects []string) error {
 	}
 	for _, u := range a.PostLogoutRedirectURIs {
 		if err := validateRedirectURI(u); err != nil {
-			return fmt.Errorf("post_logout_redirect_uris: %s", strings.TrimPrefix(err.Error(), "redirect_uri ")) //nolint:errorlint // a text of our own
+			return fmt.Errorf("post_logout_redirect_uris: %s", strings.TrimPrefix(err.Error(), "redirect_uri "))
 		}
 	}
 	for name, u := range map[string]string{"backchannel_logout_uri": a.BackchannelLogoutURI, "frontchannel_logout_uri": a.FrontchannelLogoutURI} {

@@ -47,7 +47,11 @@ type metadata struct {
 	RequestURIParameter      bool     `json:"request_uri_parameter_supported"`
 	ResponseIssuer           bool     `json:"authorization_response_iss_parameter_supported"`
 
-	Aliases map[string]string `json:"mtls_endpoint_aliases,omitempty"` // RFC 8705 §5
+	Aliases             map[string]string `json:"mtls_endpoint_aliases,omitempty"` // RFC 8705 §5
+	BackchannelLogout   bool              `json:"backchannel_logout_supported,omitempty"`
+	BackchannelSession  bool              `json:"backchannel_logout_session_supported,omitempty"`
+	FrontchannelLogout  bool              `json:"frontchannel_logout_supported,omitempty"`
+	FrontchannelSession bool              `json:"frontchannel_logout_session_supported,omitempty"`
 }
 
 const metadataMaxAge = time.Hour
@@ -103,6 +107,10 @@ func (s *Server) buildMetadata() (document, error) {
 		ClaimsParameter:          true,
 		ResponseIssuer:           true,
 		Aliases:                  s.aliases(),
+		BackchannelLogout:        s.Outbox != nil,
+		BackchannelSession:       s.Outbox != nil,
+		FrontchannelLogout:       s.Outbox != nil,
+		FrontchannelSession:      s.Outbox != nil,
 	})
 	return newDocument(body), err
 }

@@ -34,7 +34,8 @@ type Config struct {
 	Clients     *Clients
 	Grants      *Grants
 	Revocations *Revocations
-	RefreshKey  []byte // the key that Grants was given
+	RefreshKey  []byte  // the key that Grants was given
+	Outbox      *Outbox // nil: apps are not told when sessions end
 	Audit       *audit.Log
 	Log         *slog.Logger
 	Now         func() time.Time // nil: time.Now

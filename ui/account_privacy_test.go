@@ -87,6 +87,8 @@ func TestDownloadMyData(t *testing.T) {
 		"groups_and_roles.json": {"groups", "invited_to", "invitations_sent", "roles"},
 		"consents.json":         {c.ID, c.Name, oauth.ConsentTextVersion, "granted_at"},
 		"grants.json":           {"[]"},
+		"session_apps.json":     {"[]"},
+		"deliveries.json":       {"[]"},
 		"activity.json":         {"session.start", "totp.enrol", "export.ask"},
 	} {
 		for _, word := range words {

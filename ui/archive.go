@@ -20,6 +20,7 @@ type Archive struct {
 	Consents *consent.Store
 	Grants   *oauth.Grants
 	Clients  *oauth.Clients
+	Outbox   *oauth.Outbox
 	Audit    *audit.Log
 	Now      func() time.Time // nil: time.Now
 }
@@ -70,6 +71,8 @@ func (a Archive) Write(ctx context.Context, userID string, w io.Writer, progress
 		{"groups_and_roles.json", func() (any, error) { return held.Rights, nil }},
 		{"consents.json", func() (any, error) { return a.consents(ctx, userID) }},
 		{"grants.json", func() (any, error) { return a.grants(ctx, userID) }},
+		{"session_apps.json", func() (any, error) { return a.Outbox.Entered(ctx, userID) }},
+		{"deliveries.json", func() (any, error) { return a.Outbox.About(ctx, userID) }},
 		{"activity.json", func() (any, error) { return a.activity(ctx, userID) }},
 	}
 	file := zip.NewWriter(w)

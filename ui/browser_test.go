@@ -148,10 +148,14 @@ func (p page) check() {
 		case "h1":
 			headings++
 		case "script":
-			if src := attr(n, "src"); !strings.HasPrefix(src, "/") || !strings.Contains(src, "/assets/strength.") || n.FirstChild != nil {
+			if src := attr(n, "src"); !strings.HasPrefix(src, "/") || !strings.Contains(src, "/assets/") || n.FirstChild != nil {
 				p.t.Errorf("page %s: <script src=%q>", p.url, attr(n, "src"))
 			}
-		case "style", "iframe":
+		case "iframe":
+			if attr(n, "sandbox") != "allow-scripts allow-same-origin" || attr(n, "title") == "" {
+				p.t.Errorf("page %s: <iframe src=%q> is not held in", p.url, attr(n, "src"))
+			}
+		case "style":
 			p.t.Errorf("page %s: <%s>", p.url, n.Data)
 		}
 		for _, a := range n.Attr {

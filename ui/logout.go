@@ -122,16 +122,41 @@ func (p *Pages) requestedByPost(w http.ResponseWriter, r *http.Request, f form) 
 
 // depart ends the session and says goodbye.
 func (p *Pages) depart(w http.ResponseWriter, r *http.Request, s identity.Session, l oauth.Logout) error {
+	frames, err := p.OAuth.Outbox.FrontChannel(r.Context(), s.UserID, s.ID)
+	if err != nil {
+		return err
+	}
 	if err := p.leave(w, r, s); err != nil {
 		return err
 	}
-	return p.farewell(w, r, l)
+	if len(frames) == 0 {
+		return p.farewell(w, r, l)
+	}
+	page := logoutFramesPage{signedOutPage: signedOut(l)}
+	for _, f := range frames {
+		page.Frames = append(page.Frames, template.URL(f)) //nolint:gosec // registered: https or loopback
+	}
+	return p.render(w, r, view{Name: "logout_frames", Refresh: l.Next, Frames: frames, Content: page})
 }
 
 // signedOutPage is where signing out ends.
 type signedOutPage struct {
 	Next template.URL // where the app wants the person; empty: nowhere
 	App  string
+}
+
+func signedOut(l oauth.Logout) signedOutPage {
+	if l.Next == "" {
+		return signedOutPage{}
+	}
+	return signedOutPage{Next: template.URL(l.Next), App: describe(l.Client).Name} //nolint:gosec // registered: https, loopback or a private-use scheme
+}
+
+// logoutFramesPage loads a page of each app that forgets the person then (Front-Channel Logout 1.0). Browsers move on only
+// when all are there; the script ends the wait for one that never comes.
+type logoutFramesPage struct {
+	signedOutPage
+	Frames []template.URL
 }
 
 // farewell sends a person who is signed out where the app wants them, or shows that it is done. Next was compared with what
@@ -146,9 +171,7 @@ func (p *Pages) farewell(w http.ResponseWriter, r *http.Request, l oauth.Logout)
 		return nil
 	}
 	// A page that moves on by itself, for the reason that onward gives.
-	return p.render(w, r, view{Name: "signed_out", Refresh: l.Next, Content: signedOutPage{
-		Next: template.URL(l.Next), App: describe(l.Client).Name, //nolint:gosec // registered: https, loopback or a private-use scheme
-	}})
+	return p.render(w, r, view{Name: "signed_out", Refresh: l.Next, Content: signedOut(l)})
 }
 
 func (p *Pages) signedOutPage(w http.ResponseWriter, r *http.Request) error {

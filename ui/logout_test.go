@@ -291,3 +291,59 @@ func TestLogoutOpenRedirect(t *testing.T) {
 		t.Errorf("a parameter twice: status %d, want 400", p.status)
 	}
 }
+
+// Each app of the session that has a page for it gets it loaded in a frame, and no other page may be framed.
+func TestFrontChannelLogout(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.person(t, alice)
+	edit := func(origin string) func(c *oauth.Client) {
+		return func(c *oauth.Client) {
+			c.FirstParty = true
+			c.RedirectURIs = []string{origin + "/callback"}
+			c.PostLogoutRedirectURIs = []string{origin + "/bye"}
+			c.FrontchannelLogoutURI = origin + "/out?x=y"
+		}
+	}
+	one, two := w.app(t, edit("https://one.example.org")), w.app(t, edit("https://two.example.org:8443"))
+	w.app(t, edit("https://unused.example.org"))
+	b := w.browser(t)
+	b.signIn(alice)
+	hint := w.idToken(t, b, one)
+	w.idToken(t, b, two)
+	s, err := w.people.Session(t.Context(), b.cookie("gatehouse-session"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := b.get(logoutURL("id_token_hint", hint, "post_logout_redirect_uri", "https://one.example.org/bye", "state", "x")).want(http.StatusOK, "logout-done", "logout-next")
+	frames := map[string]bool{}
+	for n := range p.doc.Descendants() {
+		if n.Data == "iframe" {
+			frames[attr(n, "src")] = true
+		}
+	}
+	query := "/out?x=y&iss=" + url.QueryEscape(w.site.Issuer()) + "&sid=" + s.ID
+	if len(frames) != 2 || !frames["https://one.example.org"+query] || !frames["https://two.example.org:8443"+query] {
+		t.Errorf("frames %v", frames)
+	}
+	csp := p.header.Get("Content-Security-Policy")
+	if _, after, ok := strings.Cut(csp, "; frame-src "); !ok || !strings.HasPrefix(after, "https://one.example.org https://two.example.org:8443;") && !strings.HasPrefix(after, "https://two.example.org:8443 https://one.example.org;") {
+		t.Errorf("policy %q", csp)
+	}
+	if p.away != "https://one.example.org/bye?state=x" {
+		t.Errorf("moves on to %q", p.away)
+	}
+	b.signedOut(one)
+
+	// Asked for without an app, the page stays.
+	b.signIn(alice)
+	w.idToken(t, b, two)
+	p = b.press(b.get("/logout"), "logout-confirm", nil).want(http.StatusOK, "logout-done")
+	if p.away != "" || p.id("logout-next") != nil || !strings.Contains(p.body, "<iframe") {
+		t.Errorf("got %s", p.body)
+	}
+	// And where no app has such a page, nothing may be framed.
+	if csp := b.get("/logout").want(http.StatusOK, "logout-done").header.Get("Content-Security-Policy"); strings.Contains(csp, "frame-src") {
+		t.Errorf("policy %q", csp)
+	}
+}

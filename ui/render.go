@@ -29,8 +29,9 @@ type view struct {
 	Refresh string // path of this site to move on to at once; empty: the page stays
 
 	// The page's exceptions from the Content-Security-Policy.
-	AppScheme string // private-use scheme of a program that a form's answer may lead to
-	ImageURL  string // a client's logo
+	AppScheme string   // private-use scheme of a program that a form's answer may lead to
+	ImageURL  string   // a client's logo
+	Frames    []string // pages of apps in frames, to sign out there
 
 	Lang, Dir, Brand, Script string // filled by render
 }
@@ -38,6 +39,7 @@ type view struct {
 // scripts are the pages with a script. They do all their work without it, and no other page may run any.
 var scripts = map[string]string{
 	"register": "strength.js", "reset": "strength.js", "password_new": "strength.js", "account_password": "strength.js",
+	"logout_frames": "frames.js",
 }
 
 // render writes a page. It is complete before its first byte goes out, so that a failing template gives an error page.
@@ -93,6 +95,14 @@ func policy(v view) string {
 	script := ""
 	if v.Script != "" {
 		script = "; script-src 'self'; connect-src 'self'"
+	}
+	for i, frame := range v.Frames {
+		if i == 0 {
+			script += "; frame-src"
+		}
+		if u, err := url.Parse(frame); err == nil {
+			script += " " + cspSource(u.Scheme+"://"+u.Host)
+		}
 	}
 	return "default-src 'none'" + script + "; style-src 'self'; img-src " + img + "; form-action " + form + "; frame-ancestors 'none'; base-uri 'none'"
 }

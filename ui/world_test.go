@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -23,6 +24,7 @@ import (
 	"github.com/gatehouse-id/gatehouse/internal/db"
 	"github.com/gatehouse-id/gatehouse/internal/db/dbtest"
 	"github.com/gatehouse-id/gatehouse/internal/mail"
+	"github.com/gatehouse-id/gatehouse/internal/outbound"
 	"github.com/gatehouse-id/gatehouse/internal/seal"
 	"github.com/gatehouse-id/gatehouse/internal/web"
 	"github.com/gatehouse-id/gatehouse/keys"
@@ -42,6 +44,7 @@ type world struct {
 	site    web.Site
 	people  *identity.Directory
 	clients *oauth.Clients
+	outbox  *oauth.Outbox
 	server  *oauth.Server
 	pages   *Pages
 	inbox   *mail.Inbox
@@ -149,9 +152,13 @@ func newWorld(t testing.TB, change ...func(c *Config)) *world {
 	refreshKey, err := sealer.Secret(t.Context(), d, "refresh-token")
 	must(err)
 	grants := oauth.OpenGrants(oauth.GrantsConfig{DB: d, Audit: acts, Revocations: revocations, Key: refreshKey, Now: w.clock.now})
-	w.people, err = identity.New(t.Context(), identity.Config{DB: d, Cache: mem, Seal: sealer, Audit: acts, Log: log, Now: w.clock.now, Revoke: grants.EndUser})
-	must(err)
 	w.clients, err = oauth.OpenClients(t.Context(), oauth.ClientsConfig{DB: d, Seal: sealer, Audit: acts, Now: w.clock.now})
+	must(err)
+	w.outbox = oauth.OpenOutbox(oauth.OutboxConfig{
+		DB: d, Audit: acts, Log: log, Seal: sealer, Clients: w.clients, Grants: grants, Site: w.site, Keys: sharedRing(t), Now: w.clock.now,
+		Ask: outbound.New(outbound.Config{Networks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}),
+	})
+	w.people, err = identity.New(t.Context(), identity.Config{DB: d, Cache: mem, Seal: sealer, Audit: acts, Log: log, Now: w.clock.now, Revoke: w.outbox.EndUser})
 	must(err)
 	c := Config{
 		Site: w.site, People: w.people, Cache: mem, Audit: acts, Log: log, Registration: true, RequireVerifiedEmail: true, Now: w.clock.now,
@@ -164,7 +171,7 @@ func newWorld(t testing.TB, change ...func(c *Config)) *world {
 	w.site = c.Site
 	w.server, err = oauth.New(oauth.Config{
 		Site: w.site, DB: d, Cache: mem, Seal: sealer, Keys: sharedRing(t), People: w.people, Consents: consent.New(d, acts, w.clock.now),
-		Clients: w.clients, Grants: grants, Revocations: revocations, RefreshKey: refreshKey, Audit: acts, Log: log, Now: w.clock.now,
+		Outbox: w.outbox, Clients: w.clients, Grants: grants, Revocations: revocations, RefreshKey: refreshKey, Audit: acts, Log: log, Now: w.clock.now,
 		RequireVerifiedEmail: c.RequireVerifiedEmail,
 	})
 	must(err)

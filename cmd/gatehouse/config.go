@@ -568,3 +568,6 @@ func unknownVariables(environ []string) []string {
 	}
 	return unknown
 }
+
+// loopbackNetworks are this machine as it sees itself.
+var loopbackNetworks = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}

@@ -141,8 +141,19 @@ func (c *serveCommand) Run(t *terminal) error {
 	grants := oauth.OpenGrants(oauth.GrantsConfig{
 		DB: data.db, Audit: data.audit, Revocations: revocations, Key: refreshKey, ReplayWindow: s.ReplayWindow,
 	})
+	clients, err := oauth.OpenClients(t.ctx, oauth.ClientsConfig{DB: data.db, Seal: data.seal, Audit: data.audit})
+	if err != nil {
+		return err
+	}
+	if s.Demo && loopbackListen(s.DemoListen) { // its address is one of this machine
+		meaning.outbound = append(meaning.outbound, loopbackNetworks...)
+	}
+	asks := outbound.New(outbound.Config{Networks: meaning.outbound})
+	outbox := oauth.OpenOutbox(oauth.OutboxConfig{
+		DB: data.db, Audit: data.audit, Log: log, Seal: data.seal, Clients: clients, Grants: grants, Site: site, Keys: ring, Ask: asks,
+	})
 	people, err := identity.New(t.ctx, identity.Config{
-		DB: data.db, Cache: data.cache, Seal: data.seal, Audit: data.audit, Log: log, Revoke: grants.EndUser,
+		DB: data.db, Cache: data.cache, Seal: data.seal, Audit: data.audit, Log: log, Revoke: outbox.EndUser,
 		SessionIdle: s.SessionIdle, SessionMax: s.SessionMax, PasswordWorkers: s.PasswordWorkers,
 		ErasureGrace: s.ErasureGrace, ExportLife: s.ExportTTL, Origin: site.Origin(), Name: s.Name,
 		LinkLife: identity.LinkLife{Verify: s.VerifyTTL, Reset: s.ResetTTL, Change: s.ChangeTTL},
@@ -161,14 +172,9 @@ func (c *serveCommand) Run(t *terminal) error {
 		return err
 	}
 	consents := consent.New(data.db, data.audit, nil)
-	clients, err := oauth.OpenClients(t.ctx, oauth.ClientsConfig{DB: data.db, Seal: data.seal, Audit: data.audit})
-	if err != nil {
-		return err
-	}
-	asks := outbound.New(outbound.Config{Networks: meaning.outbound})
 	protocol, err := oauth.New(oauth.Config{
 		Site: site, DB: data.db, Cache: data.cache, Seal: data.seal, Keys: ring, People: people, Consents: consents,
-		Clients: clients, Grants: grants, Revocations: revocations, RefreshKey: refreshKey, Audit: data.audit, Log: log,
+		Clients: clients, Outbox: outbox, Grants: grants, Revocations: revocations, RefreshKey: refreshKey, Audit: data.audit, Log: log,
 		CodeTTL: s.CodeTTL, AccessTokenTTL: s.AccessTokenTTL, IDTokenTTL: s.IDTokenTTL, GrantTTL: s.GrantTTL,
 		InteractionTTL: s.InteractionTTL, RequireVerifiedEmail: s.RequireVerifiedEmail,
 		Outbound: asks, Certificates: meaning.certificates,
@@ -208,6 +214,7 @@ func (c *serveCommand) Run(t *terminal) error {
 	background.every(time.Minute, "maintain signing keys", ring.Maintain)
 	background.every(time.Second, "poll clients", clients.Poll)
 	background.every(time.Second, "poll revocations", grants.Poll)
+	background.every(time.Second, "deliver to apps", outbox.Deliver)
 	background.every(time.Minute, "return memory", returnMemory)
 	background.every(10*time.Second, "chain audit log", tree.Append)
 	background.once("maintain audit log", tree.Maintain)
@@ -215,7 +222,7 @@ func (c *serveCommand) Run(t *terminal) error {
 	background.every(time.Minute, "tend privacy", pages.TendPrivacy)
 	background.every(eraseEvery, "erase people", pages.EraseDue)
 	background.every(time.Hour, "purge", func(ctx context.Context) error {
-		return errors.Join(people.Purge(ctx), grants.Purge(ctx))
+		return errors.Join(people.Purge(ctx), grants.Purge(ctx), outbox.Purge(ctx))
 	})
 
 	started := startReport{Issuer: site.Issuer(), Listen: listener.Addr().String()}
@@ -259,6 +266,7 @@ func (c *serveCommand) Run(t *terminal) error {
 	}
 	pages.Wait()
 	background.stop()
+	outbox.Wait()
 	if err := tree.Append(ctx); err != nil {
 		log.Error("audit log not chained to its end", "err", err)
 	}

@@ -44,8 +44,13 @@ func peopleConfig(ctx context.Context, d *data) (identity.Config, error) {
 	grants := oauth.OpenGrants(oauth.GrantsConfig{
 		DB: d.db, Audit: d.audit, Key: key, Revocations: oauth.OpenRevocations(d.db, nil),
 	})
+	clients, err := oauth.OpenClients(ctx, oauth.ClientsConfig{DB: d.db, Seal: d.seal, Audit: d.audit})
+	if err != nil {
+		return identity.Config{}, err
+	}
+	outbox := oauth.OpenOutbox(oauth.OutboxConfig{DB: d.db, Audit: d.audit, Log: d.log, Seal: d.seal, Clients: clients, Grants: grants}) // serve delivers
 	return identity.Config{
-		DB: d.db, Cache: d.cache, Seal: d.seal, Audit: d.audit, Log: d.log, Revoke: grants.EndUser,
+		DB: d.db, Cache: d.cache, Seal: d.seal, Audit: d.audit, Log: d.log, Revoke: outbox.EndUser,
 	}, nil
 }
 
