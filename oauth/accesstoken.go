@@ -1,6 +1,7 @@
 package oauth
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
@@ -40,6 +41,8 @@ type accessClaims struct {
 	GrantID   string   `json:"gid,omitempty"` // see newGrantID
 	SessionID string   `json:"sid,omitempty"`
 	Userinfo  []string `json:"userinfo,omitempty"` // claims asked for one by one (OpenID Connect Core §5.5)
+
+	Permissions []string `json:"permissions,omitempty"` // see permissionNames
 }
 
 func (c *accessClaims) scopes() []string { return strings.Fields(c.Scope) }
@@ -109,6 +112,9 @@ func (a *accessTokens) GenerateAccessToken(ctx context.Context, r fosite.Request
 		c.Audience = append(c.Audience, a.Site.Issuer())
 	}
 	c.Audience = append(c.Audience, client.Audiences...)
+	if c.Permissions, err = a.tokenPermissions(ctx, client.Client, sess.Subject, r.GetGrantedScopes(), c.Audience); err != nil {
+		return "", "", err
+	}
 	token, err = a.Keys.Sign(ctx, keys.ES256, typAccessToken, &c)
 	return token, "", err
 }
@@ -140,6 +146,11 @@ func (s *Server) checkAccessToken(ctx context.Context, token string) (*accessCla
 	}
 	if revoked {
 		return nil, errTokenInactive
+	}
+	if c.GrantID != "" {
+		if ok, err := s.mayUse(ctx, client.Client, c.Subject); err != nil || !ok {
+			return nil, cmp.Or(err, errTokenInactive)
+		}
 	}
 	return c, nil
 }

@@ -268,6 +268,11 @@ func (s *Server) missing(ctx context.Context, req *authorization, sess *identity
 	case req.prompted("select_account") && !fresh && in.SelectedBy != sess.ID:
 		return &need{path: "/select", code: "account_selection_required"}, nil
 	}
+	if ok, err := s.mayUse(ctx, req.client.Client, sess.UserID); err != nil {
+		return nil, err
+	} else if !ok {
+		return &need{path: "/no-access", code: "access_denied"}, nil
+	}
 	if values, essential := req.claims.wanted("acr"); essential && len(values) > 0 && !slices.Contains(values, sess.ACR()) {
 		if sess.HasTOTP && slices.Contains(values, identity.ACRMFA) {
 			return &need{path: "/login", code: "unmet_authentication_requirements", reason: "mfa"}, nil

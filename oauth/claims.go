@@ -107,6 +107,7 @@ var claimScope = map[string]string{
 	"name": scopeProfile, "given_name": scopeProfile, "family_name": scopeProfile, "middle_name": scopeProfile, "nickname": scopeProfile,
 	"preferred_username": scopeProfile, "profile": scopeProfile, "picture": scopeProfile, "website": scopeProfile, "gender": scopeProfile,
 	"birthdate": scopeProfile, "zoneinfo": scopeProfile, "locale": scopeProfile, "updated_at": scopeProfile,
+	scopeGroups: scopeGroups, scopeRoles: scopeRoles, scopePermissions: scopePermissions,
 	"email": scopeEmail, "email_verified": scopeEmail, "address": scopeAddress, "phone_number": scopePhone, "phone_number_verified": scopePhone,
 }
 

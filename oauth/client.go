@@ -47,6 +47,7 @@ type Client struct {
 	UpdatedAt      time.Time     `json:"updated_at"`
 
 	LogoutAddresses
+	AccessRules
 }
 
 // WithDefaults fills what may be left out: a code client with Basic authentication, PKCE, and the standard scopes.
@@ -122,6 +123,9 @@ func (c Client) Validate() error {
 	if err := c.LogoutAddresses.validate(c.RedirectURIs); err != nil {
 		return err
 	}
+	if err := c.AccessRules.validate(); err != nil {
+		return err
+	}
 	if c.AccessTokenTTL < 0 || c.AccessTokenTTL > MaxAccessTokenTTL {
 		return fmt.Errorf("access_token_ttl: between 0 (the server's) and 1h")
 	}
@@ -165,7 +169,7 @@ func validateScopes(scopes []string) error {
 			return fmt.Errorf("scope %q: use printable ASCII without space, quote and backslash (RFC 6749 §3.3)", s)
 		}
 		folded := strings.ToLower(s)
-		if seen[folded] || (folded != s && slices.Contains(standardScopes, folded)) {
+		if seen[folded] || (folded != s && personScope(folded)) {
 			return fmt.Errorf("scope %q: stands twice, or differs from another scope only by case", s)
 		}
 		seen[folded] = true

@@ -50,23 +50,33 @@ func (i *idTokens) GenerateIDToken(ctx context.Context, lifespan time.Duration, 
 		c.Nonce = sess.Nonce
 	}
 	alg := keys.Alg(client.IDTokenAlg)
-	if sess.Claims == nil || len(sess.Claims.IDToken) == 0 {
+	if (sess.Claims == nil || len(sess.Claims.IDToken) == 0) && !wantsRights(r.GetGrantedScopes(), nil) {
 		return i.Keys.Sign(ctx, alg, "JWT", c)
 	}
-	all, err := i.withAskedClaims(ctx, c, sess)
+	all, err := i.withMoreClaims(ctx, c, client.Client, sess, r.GetGrantedScopes())
 	if err != nil {
 		return "", err
 	}
 	return i.Keys.Sign(ctx, alg, "JWT", all)
 }
 
-// withAskedClaims adds what the claims parameter asked to see in the ID token; protocol claims are never replaced.
-func (i *idTokens) withAskedClaims(ctx context.Context, c *idClaims, sess *session) (map[string]any, error) {
-	user, err := i.People.User(ctx, sess.Subject)
-	if err != nil {
+// withMoreClaims adds what the claims parameter asked to see in the ID token, and groups and roles, which most apps look for there;
+// protocol claims are never replaced.
+func (i *idTokens) withMoreClaims(ctx context.Context, c *idClaims, client Client, sess *session, scopes []string) (map[string]any, error) {
+	all, asked := map[string]any{}, []string(nil)
+	if sess.Claims != nil {
+		asked = sess.Claims.idTokenNames()
+	}
+	if len(asked) > 0 {
+		user, err := i.People.User(ctx, sess.Subject)
+		if err != nil {
+			return nil, err
+		}
+		all = selectClaims(user, nil, asked)
+	}
+	if err := i.addRights(ctx, all, client, sess.Subject, scopes, asked, maxTokenRights); err != nil {
 		return nil, err
 	}
-	all := selectClaims(user, nil, sess.Claims.idTokenNames())
 	b, err := json.Marshal(c)
 	if err != nil {
 		return nil, err

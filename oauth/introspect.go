@@ -26,6 +26,8 @@ type introspection struct {
 	ID        string   `json:"jti,omitempty"`
 	AuthTime  int64    `json:"auth_time,omitempty"`
 	ACR       string   `json:"acr,omitempty"`
+
+	Permissions []string `json:"permissions,omitempty"` // those of the token that the person still has
 }
 
 // introspect answers POST /introspect (RFC 7662). Only the client a token was issued to, or one that the token is meant
@@ -70,8 +72,12 @@ func (s *Server) introspection(r *http.Request) (introspection, error) {
 	if c.ClientID != st.client.ID && !slices.Contains(c.Audience, st.client.ID) {
 		return introspection{}, nil
 	}
+	permissions, err := s.stillPermitted(ctx, c)
+	if err != nil {
+		return introspection{}, err
+	}
 	return introspection{
-		Active: true, Scope: c.Scope, ClientID: c.ClientID, TokenType: "Bearer", Expires: c.Expires, IssuedAt: c.IssuedAt, NotBefore: c.IssuedAt,
+		Active: true, Permissions: permissions, Scope: c.Scope, ClientID: c.ClientID, TokenType: "Bearer", Expires: c.Expires, IssuedAt: c.IssuedAt, NotBefore: c.IssuedAt,
 		Subject: c.Subject, Audience: c.Audience, Issuer: c.Issuer, ID: c.ID, AuthTime: c.AuthTime, ACR: c.ACR,
 	}, nil
 }
@@ -83,6 +89,9 @@ func (s *Server) introspectRefreshToken(ctx context.Context, token string, clien
 		return introspection{}, nil
 	}
 	if err != nil {
+		return introspection{}, err
+	}
+	if ok, err := s.mayUse(ctx, client.Client, g.UserID); err != nil || !ok {
 		return introspection{}, err
 	}
 	return introspection{

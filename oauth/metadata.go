@@ -86,7 +86,7 @@ func (s *Server) buildMetadata() (document, error) {
 		IntrospectionEndpoint:    s.Site.URL("/introspect"),
 		EndSessionEndpoint:       s.Site.URL("/logout"), // a page: see ui
 		JWKSURI:                  s.Site.URL("/jwks"),
-		ScopesSupported:          standardScopes,
+		ScopesSupported:          slices.Concat(standardScopes, rightsScopes),
 		ResponseTypesSupported:   []string{"code"},
 		ResponseModesSupported:   []string{"query", "fragment", "form_post"},
 		GrantTypesSupported:      []string{GrantAuthorizationCode, GrantRefreshToken, GrantClientCredentials},

@@ -3,6 +3,8 @@ package oauth
 import (
 	"context"
 	"time"
+
+	"github.com/gatehouse-id/gatehouse/identity"
 )
 
 // state is what the parts of one request share. fosite's storage interfaces have one method per row it would like to
@@ -18,6 +20,9 @@ type state struct {
 	grant     *grant   // being created, or just rotated
 	successor string   // refresh token that the answer hands out
 	scopes    []string // scope parameter of a refresh request
+
+	rights   *identity.Rights // read before in this request
+	rightsOf string
 }
 
 type stateKey struct{}

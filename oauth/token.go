@@ -73,17 +73,17 @@ func fositeTokenRequest(r *http.Request, form map[string][]string) *http.Request
 }
 
 // checkGrant is the seam between what was asked and what is issued: the session is there, nothing is made yet.
-func (s *Server) checkGrant(_ context.Context, ar *fosite.AccessRequest) error {
+func (s *Server) checkGrant(ctx context.Context, ar *fosite.AccessRequest) error {
 	client, sess := ar.Client.(*registration), ar.Session.(*session)
 	sess.sha512 = keys.Alg(client.IDTokenAlg) == keys.EdDSA
 	switch {
 	case ar.GrantTypes.ExactOne(GrantClientCredentials):
 		scopes := ar.RequestedScope
 		if len(scopes) == 0 { // RFC 6749 §3.3: the default is all that the client is registered for
-			scopes = slices.DeleteFunc(slices.Clone(client.Scopes), func(scope string) bool { return slices.Contains(standardScopes, scope) })
+			scopes = slices.DeleteFunc(slices.Clone(client.Scopes), personScope)
 		}
 		for _, scope := range scopes {
-			if slices.Contains(standardScopes, scope) { // they speak of a person, and there is none
+			if personScope(scope) { // they speak of a person, and there is none
 				return newError("invalid_scope", "The scope "+scope+" needs a person.")
 			}
 		}
@@ -93,7 +93,7 @@ func (s *Server) checkGrant(_ context.Context, ar *fosite.AccessRequest) error {
 			ar.GrantedScope = slices.DeleteFunc(slices.Clone(ar.GrantedScope), func(scope string) bool { return !slices.Contains(asked, scope) })
 		}
 	}
-	return nil
+	return s.checkMayUse(ctx, client.Client, sess.Subject)
 }
 
 // checkIssued looks, after a code was exchanged, whether the session, the person or the consent has ended since the code

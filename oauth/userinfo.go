@@ -44,7 +44,16 @@ func (s *Server) userinfo(w http.ResponseWriter, r *http.Request) error {
 		s.writeError(w, r, err)
 		return nil
 	}
-	writeJSON(w, http.StatusOK, selectClaims(user, c.scopes(), c.Userinfo))
+	claims := selectClaims(user, c.scopes(), c.Userinfo)
+	client, err := s.Clients.registration(r.Context(), c.ClientID)
+	if err == nil {
+		err = s.addRights(r.Context(), claims, client.Client, user.ID, c.scopes(), c.Userinfo, maxUserinfoRights)
+	}
+	if err != nil {
+		s.writeError(w, r, err)
+		return nil
+	}
+	writeJSON(w, http.StatusOK, claims)
 	return nil
 }
 

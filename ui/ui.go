@@ -142,6 +142,8 @@ func (p *Pages) loginRoutes() []web.Route {
 		{Pattern: "POST /select", Handler: p.selectAccount},
 		{Pattern: "GET /consent", Handler: p.consentPage},
 		{Pattern: "POST /consent", Handler: p.consent},
+		{Pattern: "GET /no-access", Handler: p.noAccessPage},
+		{Pattern: "POST /no-access", Handler: p.noAccess},
 		{Pattern: "GET /logout", Handler: p.logoutPage},
 		{Pattern: "GET /signed-out", Handler: p.signedOutPage},
 	}

@@ -87,6 +87,7 @@ var flagOf = map[string]string{
 	"grant_types": "grant-type", "response_types": "grant-type", "scope": "scope", "audiences": "audience",
 	"token_endpoint_auth_method": "auth-method", "id_token_signed_response_alg": "id-token-alg", "require_pkce": "require-pkce",
 	"client_uri": "client-uri", "logo_uri": "logo-uri", "policy_uri": "policy-uri", "tos_uri": "tos-uri",
+	"allow_groups": "allow-group", "group_prefix": "group-prefix", "role_prefix": "role-prefix",
 	"access_token_ttl": "access-token-ttl", "post_logout_redirect_uris": "post-logout-redirect-uri",
 	"backchannel_logout_uri": "backchannel-logout-uri", "frontchannel_logout_uri": "frontchannel-logout-uri",
 	"token_endpoint_auth_signing_alg": "auth-alg", "jwks": "jwks", "jwks_uri": "jwks-uri",
@@ -165,6 +166,7 @@ func writeClient(w io.Writer, c oauth.Client, secret string) {
 	if c.AccessTokenTTL != 0 {
 		row("access_token_ttl", c.AccessTokenTTL.String())
 	}
+	writeAccess(w, c)
 	row("disabled", yes(c.Disabled))
 	row("created", when(c.CreatedAt))
 }
@@ -172,6 +174,7 @@ func writeClient(w io.Writer, c oauth.Client, secret string) {
 type clientCreate struct {
 	ID      string       `name:"id" help:"Id of the app; a random one if not given." placeholder:"ID"`
 	Fields  clientFields `embed:""`
+	Access  clientAccess `embed:""`
 	Storage storage      `embed:""`
 }
 
@@ -182,6 +185,10 @@ func (c *clientCreate) Run(t *terminal) error {
 		return err
 	}
 	c.Fields.apply(&client)
+	if err := c.Access.resolve(t, &c.Storage); err != nil {
+		return err
+	}
+	c.Access.apply(&client)
 	client = client.WithDefaults()
 	draft := client
 	draft.ID = cmp.Or(draft.ID, "new")
@@ -255,6 +262,7 @@ type clientUpdate struct {
 	ID       string       `arg:"" name:"id" help:"Id of the app."`
 	Disabled *bool        `negatable:"" help:"Nobody can sign in through the app, and its tokens fail."`
 	Fields   clientFields `embed:""`
+	Access   clientAccess `embed:""`
 	Storage  storage      `embed:""`
 }
 
@@ -263,12 +271,16 @@ func (c *clientUpdate) Run(t *terminal) error {
 	if err := c.Fields.Credentials.read(); err != nil {
 		return err
 	}
+	if err := c.Access.resolve(t, &c.Storage); err != nil {
+		return err
+	}
 	return withClients(t, &c.Storage, func(clients *oauth.Clients) error {
 		client, err := clients.Get(t.ctx, c.ID)
 		if err != nil {
 			return noClient(err, c.ID)
 		}
 		c.Fields.apply(&client)
+		c.Access.apply(&client)
 		set(&client.Disabled, c.Disabled)
 		client = client.WithDefaults()
 		if err := checkClient(client); err != nil {
