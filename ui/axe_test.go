@@ -112,6 +112,13 @@ var sights = []sight{
 		b.press(b.get(authorize(c, nil)), "consent-allow", nil)
 		return b.get(authorize(c, url.Values{"scope": {"openid email phone offline_access"}}))
 	}},
+	{"no_access", "", func(s *scene) page {
+		g, err := s.people.CreateGroup(s.t.Context(), "", "Staff", "")
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		return s.open(authorize(s.app(s.t, func(c *oauth.Client) { c.AllowGroups = []string{g.ID} }), nil))
+	}},
 	{"onward", "", func(s *scene) page {
 		b := s.stranger()
 		path, form := b.get(authorize(s.app(s.t), nil)).form("login-submit")
