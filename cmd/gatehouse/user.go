@@ -22,6 +22,7 @@ type userCommands struct {
 	Enable        userEnable        `cmd:"" help:"Open a disabled account again."`
 	ResetPassword userResetPassword `cmd:"" help:"Give an account a new one-time password, which is printed; its sessions end."`
 	TwoStepOff    userTwoStepOff    `cmd:"" help:"Turn an account's two-step sign-in off, for somebody who lost phone and recovery codes."`
+	Import        userImport        `cmd:"" help:"Take people over from a file or from another system's export, with their passwords."`
 	Export        userExport        `cmd:"" help:"Write everything held about a person into a zip file."`
 	Delete        userDelete        `cmd:"" help:"Close an account and erase it when the grace period is over; the person is told. user enable calls it off."`
 	Erase         userErase         `cmd:"" help:"Erase accounts at once and for good."`
