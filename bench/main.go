@@ -29,7 +29,7 @@ import (
 const (
 	maxIdle  = 30 << 20
 	maxStart = 300 * time.Millisecond
-	maxSize  = 25 << 20
+	maxSize  = 30 << 20
 )
 
 type options struct {
