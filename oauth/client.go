@@ -48,6 +48,11 @@ type Client struct {
 
 	LogoutAddresses
 	AccessRules
+
+	// What an operator, and nobody else, allows a client: to receive security events about the people who use it, and to end every session
+	// of a person.
+	SecurityEvents bool `json:"security_events,omitempty"`
+	RevokesPeople  bool `json:"global_token_revocation,omitempty"`
 }
 
 // WithDefaults fills what may be left out: a code client with Basic authentication, PKCE, and the standard scopes.

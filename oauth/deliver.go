@@ -250,6 +250,9 @@ func (o *Outbox) attempt(ctx context.Context, m *delivery) error {
 	if err != nil {
 		return err
 	}
+	if m.Kind != kindLogout {
+		return o.push(ctx, client, m)
+	}
 	if client.BackchannelLogoutURI == "" {
 		return errNoAddress
 	}

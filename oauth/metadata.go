@@ -48,6 +48,7 @@ type metadata struct {
 	ResponseIssuer           bool     `json:"authorization_response_iss_parameter_supported"`
 
 	Aliases             map[string]string `json:"mtls_endpoint_aliases,omitempty"` // RFC 8705 §5
+	GlobalRevocation    string            `json:"global_token_revocation_endpoint"`
 	BackchannelLogout   bool              `json:"backchannel_logout_supported,omitempty"`
 	BackchannelSession  bool              `json:"backchannel_logout_session_supported,omitempty"`
 	FrontchannelLogout  bool              `json:"frontchannel_logout_supported,omitempty"`
@@ -107,6 +108,7 @@ func (s *Server) buildMetadata() (document, error) {
 		ClaimsParameter:          true,
 		ResponseIssuer:           true,
 		Aliases:                  s.aliases(),
+		GlobalRevocation:         s.Site.URL("/global-token-revocation"),
 		BackchannelLogout:        s.Outbox != nil,
 		BackchannelSession:       s.Outbox != nil,
 		FrontchannelLogout:       s.Outbox != nil,

@@ -141,7 +141,7 @@ func (s *Server) Error(w http.ResponseWriter, r *http.Request, err error) { s.wr
 
 // Routes lists every endpoint.
 func (s *Server) Routes() []web.Route {
-	return []web.Route{
+	routes := []web.Route{
 		{Pattern: "GET /authorize", Handler: s.authorize},
 		{Pattern: "POST /authorize", Handler: s.authorize},
 		{Pattern: "GET /authorize/resume", Handler: s.resume},
@@ -159,5 +159,7 @@ func (s *Server) Routes() []web.Route {
 		{Pattern: "OPTIONS /.well-known/openid-configuration", Handler: preflight},
 		{Pattern: "GET /.well-known/oauth-authorization-server", Handler: cors(s.wellKnown)},
 		{Pattern: "OPTIONS /.well-known/oauth-authorization-server", Handler: preflight},
+		{Pattern: "POST /global-token-revocation", Handler: s.ownToken([]string{scopeGlobalRevocation}, func(c *registration) bool { return c.RevokesPeople }, s.revokeEverything)},
 	}
+	return append(routes, s.ssfRoutes()...)
 }

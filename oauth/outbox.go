@@ -61,8 +61,8 @@ const (
 )
 
 // hears reports whether an app wants to know when sessions end.
-func (a LogoutAddresses) hears() bool {
-	return a.BackchannelLogoutURI != "" || a.FrontchannelLogoutURI != ""
+func (c Client) hears() bool {
+	return c.BackchannelLogoutURI != "" || c.FrontchannelLogoutURI != "" || c.SecurityEvents
 }
 
 // enter records that a session lets its person into an app. It comes before the app's code can be redeemed, so that whoever
@@ -101,6 +101,9 @@ func (o *Outbox) EndUser(ctx context.Context, userID, sessionID string) error {
 			if err := o.post(ctx, &delivery{Kind: kindLogout, ClientID: client.ID, Subject: userID, SessionID: p.sessionID}); err != nil {
 				return err
 			}
+		}
+		if err := o.emitRevoked(ctx, client, userID, p.sessionID); err != nil {
+			return err
 		}
 	}
 	return o.Grants.EndUser(ctx, userID, sessionID)

@@ -48,6 +48,8 @@ type clientFields struct {
 	PolicyURI      *string        `name:"policy-uri" help:"Privacy policy." placeholder:"URL"`
 	TOSURI         *string        `name:"tos-uri" help:"Terms of service." placeholder:"URL"`
 	Contact        []string       `help:"Address of somebody responsible; repeat." placeholder:"EMAIL" sep:"none"`
+	SecurityEvents *bool          `negatable:"" help:"The app may receive security events about people who use it (SSF); it also needs the scope ssf.manage and the grant type client_credentials."`
+	RevokesPeople  *bool          `name:"global-token-revocation" negatable:"" help:"The app may end every session and token of anybody; it also needs the scope global_token_revocation and the grant type client_credentials."`
 	PostLogoutURI  []string       `name:"post-logout-redirect-uri" help:"Where people may go after signing out; repeat for several." placeholder:"URL" sep:"none"`
 	BackLogoutURI  *string        `name:"backchannel-logout-uri" help:"Where the server tells the app that a person signed out." placeholder:"URL"`
 	FrontLogoutURI *string        `name:"frontchannel-logout-uri" help:"Page of the app, loaded in a frame where a person signs out." placeholder:"URL"`
@@ -69,6 +71,8 @@ func (f *clientFields) apply(c *oauth.Client) {
 	set(&c.PolicyURI, f.PolicyURI)
 	set(&c.TOSURI, f.TOSURI)
 	set(&c.AccessTokenTTL, f.AccessTokenTTL)
+	set(&c.SecurityEvents, f.SecurityEvents)
+	set(&c.RevokesPeople, f.RevokesPeople)
 	set(&c.BackchannelLogoutURI, f.BackLogoutURI)
 	set(&c.FrontchannelLogoutURI, f.FrontLogoutURI)
 	setList(&c.PostLogoutRedirectURIs, f.PostLogoutURI)
@@ -160,6 +164,12 @@ func writeClient(w io.Writer, c oauth.Client, secret string) {
 	row("policy_uri", c.PolicyURI)
 	row("tos_uri", c.TOSURI)
 	row("post_logout_redirect_uris", strings.Join(c.PostLogoutRedirectURIs, " "))
+	if c.SecurityEvents {
+		row("security_events", yes(true))
+	}
+	if c.RevokesPeople {
+		row("global_token_revocation", yes(true))
+	}
 	row("backchannel_logout_uri", c.BackchannelLogoutURI)
 	row("frontchannel_logout_uri", c.FrontchannelLogoutURI)
 	row("contacts", strings.Join(c.Contacts, " "))

@@ -152,6 +152,7 @@ func (c *serveCommand) Run(t *terminal) error {
 	outbox := oauth.OpenOutbox(oauth.OutboxConfig{
 		DB: data.db, Audit: data.audit, Log: log, Seal: data.seal, Clients: clients, Grants: grants, Site: site, Keys: ring, Ask: asks,
 	})
+	data.audit.Tell(outbox.Heard)
 	people, err := identity.New(t.ctx, identity.Config{
 		DB: data.db, Cache: data.cache, Seal: data.seal, Audit: data.audit, Log: log, Revoke: outbox.EndUser,
 		SessionIdle: s.SessionIdle, SessionMax: s.SessionMax, PasswordWorkers: s.PasswordWorkers,

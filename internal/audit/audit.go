@@ -41,6 +41,7 @@ type Log struct {
 	now    func() time.Time
 	places *places // nil: places are not kept
 	actor  string  // of events that name none
+	heard  func(ctx context.Context, e Event) error
 }
 
 // New gives a Log on d that keeps no places, for whoever has no master key; now may be nil.
@@ -67,6 +68,10 @@ func (l *Log) By(actor string) *Log {
 	return &by
 }
 
+// Tell has f told of every event that is recorded from now on, in the transaction that the event belongs to. Call it before the log
+// is in use.
+func (l *Log) Tell(f func(ctx context.Context, e Event) error) { l.heard = f }
+
 // maxText bounds each id in a row; some come from requests that were refused.
 const maxText = 200
 
@@ -84,6 +89,11 @@ func (l *Log) Record(ctx context.Context, e Event) {
 	row, err := l.row(ctx, &e)
 	if err == nil {
 		_, err = l.db.Exec(ctx, auditInsert+` VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`, row...)
+	}
+	if err == nil && l.heard != nil {
+		if err := l.heard(ctx, e); err != nil {
+			l.log.ErrorContext(ctx, "event not passed on", "action", e.Action, "user_id", e.UserID, "client_id", e.ClientID, "err", err)
+		}
 	}
 	if err != nil {
 		l.log.ErrorContext(ctx, "audit row lost", "action", e.Action, "user_id", e.UserID, "client_id", e.ClientID, "err", err)
