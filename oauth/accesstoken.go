@@ -42,7 +42,8 @@ type accessClaims struct {
 	SessionID string   `json:"sid,omitempty"`
 	Userinfo  []string `json:"userinfo,omitempty"` // claims asked for one by one (OpenID Connect Core §5.5)
 
-	Permissions []string `json:"permissions,omitempty"` // see permissionNames
+	Permissions  []string      `json:"permissions,omitempty"` // see permissionNames
+	Confirmation *confirmation `json:"cnf,omitempty"`
 }
 
 func (c *accessClaims) scopes() []string { return strings.Fields(c.Scope) }
@@ -52,6 +53,9 @@ func (c *accessClaims) scopes() []string { return strings.Fields(c.Scope) }
 func (c *accessClaims) tellsSubjectOnly() bool {
 	return len(c.Userinfo) == 0 && !slices.ContainsFunc(c.scopes(), func(s string) bool { return s != scopeOpenID && s != scopeOfflineAccess })
 }
+
+// tokenType is how the token is to be presented (RFC 6749 §7.1, RFC 9449 §5).
+func (c *accessClaims) tokenType() string { return c.Confirmation.tokenType() }
 
 // audience is one string or a list of them (RFC 7519 §4.1.3).
 type audience []string
@@ -97,6 +101,7 @@ func (a *accessTokens) GenerateAccessToken(ctx context.Context, r fosite.Request
 	c := accessClaims{
 		Issuer: a.Site.Issuer(), Subject: sess.Subject, Expires: sess.GetExpiresAt(fosite.AccessToken).Unix(), IssuedAt: a.Now().Unix(), ID: id.String(),
 		ClientID: client.ID, Scope: join(r.GetGrantedScopes()), ACR: sess.ACR, AMR: sess.AMR, GrantID: sess.GrantID, SessionID: sess.SessionID,
+		Confirmation: requestState(ctx).confirmation,
 	}
 	if c.Subject == "" {
 		c.Subject = client.ID // RFC 9068 §2.2: no person is involved

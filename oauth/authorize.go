@@ -60,14 +60,22 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request) error {
 	if err == nil {
 		form, err = keepRequest(form)
 	}
+	pushed := ""
+	if err == nil {
+		form, pushed, err = s.pulled(r.Context(), form)
+	}
 	if err != nil {
 		return s.refuse(w, r, nil, err)
 	}
 	req, err := s.parseAuthorization(r.Context(), form)
+	if err == nil && pushed == "" && (s.RequirePAR || req.client.pushes()) {
+		err = newError("invalid_request", "The request must be pushed first (RFC 9126).")
+	}
 	if err != nil {
 		return s.refuse(w, r, req, err)
 	}
 	req.interaction = s.newInteraction(req)
+	req.interaction.Pushed = pushed
 	if r.Method == http.MethodPost {
 		// An app's form is a cross-site post, to which browsers attach no SameSite cookie: come back by GET.
 		if err := s.saveInteraction(r.Context(), req.interaction); err != nil {
@@ -99,6 +107,9 @@ func (s *Server) resume(w http.ResponseWriter, r *http.Request) error {
 	}
 	req.interaction = in
 	if in.Denied {
+		if err := s.spendPushed(r.Context(), in); err != nil {
+			return s.refuse(w, r, nil, err)
+		}
 		if err := s.endInteraction(r.Context(), in); err != nil {
 			return s.refuse(w, r, req, err)
 		}
@@ -188,6 +199,8 @@ func (s *Server) parseProof(req *authorization) error {
 		return newError("invalid_request", "The code_challenge is missing: this app must use PKCE with the method S256.")
 	case challenge != "" && method != "S256":
 		return newError("invalid_request", "The code_challenge_method must be S256.")
+	case req.form.Has("dpop_jkt") && !validChallenge(req.form.Get("dpop_jkt")): // the same alphabet and length
+		return newError("invalid_request", "The dpop_jkt is not a base64url SHA-256 thumbprint.")
 	case challenge != "" && !validChallenge(challenge):
 		return newError("invalid_request", "The code_challenge is not a base64url SHA-256 hash.")
 	}
@@ -365,7 +378,10 @@ func (s *Server) issueCode(w http.ResponseWriter, r *http.Request, req *authoriz
 	if err != nil {
 		return s.refuse(w, r, req, err)
 	}
-	ctx := withState(r.Context(), &state{client: req.client, issuedAt: began, pkceExcused: req.client.pkceExcused(req.form.Get("nonce"))})
+	if err := s.spendPushed(r.Context(), req.interaction); err != nil {
+		return s.refuse(w, r, nil, err)
+	}
+	ctx := withState(r.Context(), &state{client: req.client, issuedAt: began, jkt: req.form.Get("dpop_jkt"), pkceExcused: req.client.pkceExcused(req.form.Get("nonce"))})
 	ar, err := s.provider.NewAuthorizeRequest(ctx, fositeRequest(r, req.form))
 	// fosite wants a state of eight characters; OAuth 2.1 leaves it to the app, whose request PKCE or the nonce protects.
 	// It is the last of fosite's checks: the request is complete.

@@ -24,6 +24,7 @@ type codeRecord struct {
 	Scopes      []string  `json:"scopes"`
 	RedirectURI string    `json:"redirect_uri,omitempty"` // as it was asked for; empty if it was left out
 	Challenge   string    `json:"challenge,omitempty"`    // S256
+	JKT         string    `json:"dpop_jkt,omitempty"`     // key that must redeem it (RFC 9449 §10)
 	OpenID      bool      `json:"openid,omitempty"`
 	Session     *session  `json:"session"`
 }

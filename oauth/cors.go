@@ -20,7 +20,7 @@ func preflight(w http.ResponseWriter, _ *http.Request) error {
 	h := w.Header()
 	h["Access-Control-Allow-Origin"] = anyOrigin
 	h.Set("Access-Control-Allow-Methods", "GET, POST")
-	h.Set("Access-Control-Allow-Headers", "Authorization, Content-Type")
+	h.Set("Access-Control-Allow-Headers", "Authorization, Content-Type, DPoP")
 	h.Set("Access-Control-Max-Age", "3600")
 	w.WriteHeader(http.StatusNoContent)
 	return nil
@@ -28,5 +28,5 @@ func preflight(w http.ResponseWriter, _ *http.Request) error {
 
 var (
 	anyOrigin = []string{"*"}
-	exposed   = []string{"WWW-Authenticate"}
+	exposed   = []string{"WWW-Authenticate, DPoP-Nonce"}
 )

@@ -29,7 +29,7 @@ var knownCodes = map[string]int{
 	"unsupported_response_type": 400, "access_denied": 400, "invalid_client": 401, "server_error": 500, "temporarily_unavailable": 503,
 	"login_required": 400, "interaction_required": 400, "consent_required": 400, "account_selection_required": 400,
 	"unmet_authentication_requirements": 400, "request_not_supported": 400, "request_uri_not_supported": 400, "registration_not_supported": 400,
-	"unsupported_token_type": 400,
+	"unsupported_token_type": 400, "invalid_request_uri": 400, "invalid_dpop_proof": 400, "use_dpop_nonce": 400, "invalid_token": 401,
 }
 
 // newError makes an error of a code that fosite has no value for.
@@ -89,6 +89,9 @@ func (s *Server) writeError(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	if e.status == http.StatusServiceUnavailable {
 		w.Header().Set("Retry-After", retryAfter)
+	}
+	if e.Code == "use_dpop_nonce" {
+		w.Header().Set("DPoP-Nonce", s.nonce(s.slot()))
 	}
 	if e.status == http.StatusUnauthorized { // RFC 6749 §5.2 wants it for clients that used the header; it does no harm for others
 		w.Header().Set("WWW-Authenticate", `Basic realm="`+s.Site.Issuer()+`", charset="UTF-8"`)

@@ -83,6 +83,9 @@ func (g *Grants) create(ctx context.Context, row *grant, token string) error {
 // good for this client, and revokes the grant if the token shows that someone has a copy of it.
 func (g *Grants) rotate(ctx context.Context, token, clientID string, scopes []string) (*grant, string, error) {
 	t, ok := parseRefreshToken(g.key, token)
+	if ok {
+		t, ok = t.heldBy(requestState(ctx))
+	}
 	if !ok {
 		return nil, "", db.ErrNotFound
 	}

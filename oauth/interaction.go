@@ -14,7 +14,6 @@ import (
 
 	"github.com/gatehouse-id/gatehouse/identity"
 	"github.com/gatehouse-id/gatehouse/internal/db"
-	"github.com/gatehouse-id/gatehouse/internal/web"
 )
 
 // ConsentTextVersion names the wording of the consent page that is recorded with each consent; raise it with the text.
@@ -29,6 +28,7 @@ type interaction struct {
 	SelectedBy string     `json:"selected_by,omitempty"` // the session that was chosen (prompt=select_account)
 	Denied     bool       `json:"denied,omitempty"`      // the person refused
 	Reason     string     `json:"reason,omitempty"`
+	Pushed     string     `json:"pushed,omitempty"` // key of the pushed request that it answers
 
 	saved bool
 }
@@ -45,7 +45,8 @@ const (
 var requestParameters = []string{
 	"client_id", "redirect_uri", "response_type", "response_mode", "scope", "state", "code_challenge", "code_challenge_method",
 	"nonce", "prompt", "max_age", "claims", "id_token_hint", "login_hint", "ui_locales", "acr_values",
-	"request", "request_uri", "registration", // refused
+	"dpop_jkt", "request_uri", // if it names a pushed request; else refused
+	"request", "registration", // refused
 }
 
 // keepRequest drops what nobody reads from a request's parameters and refuses more than anybody needs.
@@ -76,13 +77,9 @@ func (s *Server) saveInteraction(ctx context.Context, in *interaction) error {
 	if err != nil {
 		return fmt.Errorf("encode interaction: %w", err)
 	}
-	if network := web.Network(ctx); network != "" && !in.saved {
-		wait, err := s.Cache.Allow(ctx, "interactions:"+network, interactionsAtOnce, interactionsWindow)
-		if err != nil {
+	if !in.saved {
+		if err := s.spendInteraction(ctx); err != nil {
 			return err
-		}
-		if wait > 0 {
-			return newError("temporarily_unavailable", "Too many requests from this network.")
 		}
 	}
 	in.saved = true

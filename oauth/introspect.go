@@ -27,7 +27,8 @@ type introspection struct {
 	AuthTime  int64    `json:"auth_time,omitempty"`
 	ACR       string   `json:"acr,omitempty"`
 
-	Permissions []string `json:"permissions,omitempty"` // those of the token that the person still has
+	Permissions  []string      `json:"permissions,omitempty"` // those of the token that the person still has
+	Confirmation *confirmation `json:"cnf,omitempty"`
 }
 
 // introspect answers POST /introspect (RFC 7662). Only the client a token was issued to, or one that the token is meant
@@ -77,8 +78,8 @@ func (s *Server) introspection(r *http.Request) (introspection, error) {
 		return introspection{}, err
 	}
 	return introspection{
-		Active: true, Permissions: permissions, Scope: c.Scope, ClientID: c.ClientID, TokenType: "Bearer", Expires: c.Expires, IssuedAt: c.IssuedAt, NotBefore: c.IssuedAt,
-		Subject: c.Subject, Audience: c.Audience, Issuer: c.Issuer, ID: c.ID, AuthTime: c.AuthTime, ACR: c.ACR,
+		Active: true, Permissions: permissions, Scope: c.Scope, ClientID: c.ClientID, TokenType: c.tokenType(), Expires: c.Expires, IssuedAt: c.IssuedAt, NotBefore: c.IssuedAt,
+		Subject: c.Subject, Audience: c.Audience, Issuer: c.Issuer, ID: c.ID, AuthTime: c.AuthTime, ACR: c.ACR, Confirmation: c.Confirmation,
 	}, nil
 }
 

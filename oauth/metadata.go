@@ -53,6 +53,11 @@ type metadata struct {
 	BackchannelSession  bool              `json:"backchannel_logout_session_supported,omitempty"`
 	FrontchannelLogout  bool              `json:"frontchannel_logout_supported,omitempty"`
 	FrontchannelSession bool              `json:"frontchannel_logout_session_supported,omitempty"`
+
+	PushedEndpoint   string   `json:"pushed_authorization_request_endpoint"`
+	RequirePushed    bool     `json:"require_pushed_authorization_requests"`
+	DPoPAlgs         []string `json:"dpop_signing_alg_values_supported"`
+	CertificateBound bool     `json:"tls_client_certificate_bound_access_tokens,omitempty"`
 }
 
 const metadataMaxAge = time.Hour
@@ -107,6 +112,10 @@ func (s *Server) buildMetadata() (document, error) {
 		UILocales:                []string{"en", "de", "fr", "es", "ja", "ar"}, // the languages of ui
 		ClaimsParameter:          true,
 		ResponseIssuer:           true,
+		PushedEndpoint:           s.Site.URL("/par"),
+		RequirePushed:            s.RequirePAR,
+		DPoPAlgs:                 dpopAlgs,
+		CertificateBound:         s.Certificates.enabled(),
 		Aliases:                  s.aliases(),
 		GlobalRevocation:         s.Site.URL("/global-token-revocation"),
 		BackchannelLogout:        s.Outbox != nil,
@@ -126,7 +135,7 @@ func (s *Server) aliases() map[string]string {
 	}
 	return map[string]string{
 		"token_endpoint": base + "/token", "revocation_endpoint": base + "/revoke",
-		"introspection_endpoint": base + "/introspect", "userinfo_endpoint": base + "/userinfo",
+		"introspection_endpoint": base + "/introspect", "pushed_authorization_request_endpoint": base + "/par", "userinfo_endpoint": base + "/userinfo",
 	}
 }
 

@@ -43,6 +43,10 @@ type Config struct {
 	Outbound     *outbound.Client // fetches what clients publish (jwks_uri); nil: nothing is fetched
 	Certificates Certificates     // of clients
 
+	RequireDPoPNonce bool          // DPoP proofs must hold a nonce of this server
+	RequirePAR       bool          // all clients must push their authorization requests
+	PushedTTL        time.Duration // life of a pushed request; 0: 90 s
+
 	CodeTTL        time.Duration // life of an authorization code; 0: 60 s
 	AccessTokenTTL time.Duration // 0: 10 min
 	IDTokenTTL     time.Duration // 0: 1 h
@@ -114,6 +118,7 @@ func New(c Config) (*Server, error) {
 	orElse(&c.IDTokenTTL, time.Hour)
 	orElse(&c.GrantTTL, 180*24*time.Hour)
 	orElse(&c.InteractionTTL, time.Hour)
+	orElse(&c.PushedTTL, 90*time.Second)
 	if c.CodeTTL > maxCodeTTL || c.AccessTokenTTL > MaxAccessTokenTTL {
 		return nil, fmt.Errorf("oauth: a code lives at most %s, an access token at most %s", maxCodeTTL, MaxAccessTokenTTL)
 	}
@@ -150,6 +155,8 @@ func (s *Server) Routes() []web.Route {
 		{Pattern: "GET /userinfo", Handler: cors(s.userinfo)},
 		{Pattern: "POST /userinfo", Handler: cors(s.userinfo)},
 		{Pattern: "OPTIONS /userinfo", Handler: preflight},
+		{Pattern: "POST /par", Handler: cors(s.push)},
+		{Pattern: "OPTIONS /par", Handler: preflight},
 		{Pattern: "POST /introspect", Handler: s.introspect},
 		{Pattern: "POST /revoke", Handler: cors(s.revoke)},
 		{Pattern: "OPTIONS /revoke", Handler: preflight},

@@ -49,6 +49,9 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, req *authorizati
 	}
 	if req == nil || req.redirect == "" || e.status == http.StatusServiceUnavailable {
 		page := ErrorPage{Status: http.StatusBadRequest, Code: e.Code, Key: "error.oauth." + e.Code}
+		if e.Code == "invalid_request_uri" { // the same for the person: begin again at the app
+			page.Key = "error.oauth.interaction_over"
+		}
 		if e.status >= http.StatusInternalServerError {
 			page.Status = e.status
 		}

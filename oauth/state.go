@@ -16,6 +16,9 @@ type state struct {
 	code     *codeRecord // being issued, or claimed
 	codeKey  string
 	issuedAt time.Time // of a code that is being issued
+	jkt      string    // key that must redeem it
+
+	confirmation *confirmation // what the sender holds; nil: nothing
 
 	grant     *grant   // being created, or just rotated
 	successor string   // refresh token that the answer hands out

@@ -42,7 +42,7 @@ func (s *store) CreateAuthorizeCodeSession(ctx context.Context, key string, r fo
 	st.codeKey = key
 	st.code = &codeRecord{
 		ClientID: r.GetClient().GetID(), IssuedAt: st.issuedAt, Scopes: r.GetGrantedScopes(),
-		RedirectURI: r.GetRequestForm().Get("redirect_uri"), Session: r.GetSession().(*session),
+		RedirectURI: r.GetRequestForm().Get("redirect_uri"), JKT: st.jkt, Session: r.GetSession().(*session),
 	}
 	return nil
 }

@@ -13,6 +13,7 @@ import (
 
 // token answers POST /token (RFC 6749 §3.2).
 func (s *Server) token(w http.ResponseWriter, r *http.Request) error {
+	s.offerNonce(w, r)
 	answer, err := s.exchange(r)
 	if err != nil {
 		s.writeError(w, r, err)
@@ -48,6 +49,10 @@ func (s *Server) exchange(r *http.Request) (map[string]any, error) {
 			return nil, newError("invalid_scope", "The client is not registered for a scope it asked for.")
 		}
 	}
+	// Before a code is claimed or a refresh token rotated: a client that is told a nonce comes again with both.
+	if st.confirmation, err = s.possession(r, st.client); err != nil {
+		return nil, err
+	}
 	ar, err := s.provider.NewAccessRequest(ctx, fositeTokenRequest(r, form), &session{})
 	if err != nil {
 		return nil, err
@@ -63,7 +68,7 @@ func (s *Server) exchange(r *http.Request) (map[string]any, error) {
 		return nil, err
 	}
 	answer := resp.ToMap()
-	answer["token_type"] = "Bearer"
+	answer["token_type"] = st.confirmation.tokenType()
 	return answer, nil
 }
 
@@ -76,6 +81,9 @@ func fositeTokenRequest(r *http.Request, form map[string][]string) *http.Request
 func (s *Server) checkGrant(ctx context.Context, ar *fosite.AccessRequest) error {
 	client, sess := ar.Client.(*registration), ar.Session.(*session)
 	sess.sha512 = keys.Alg(client.IDTokenAlg) == keys.EdDSA
+	if st := requestState(ctx); st.code != nil && st.code.JKT != "" && (st.confirmation == nil || st.confirmation.JKT != st.code.JKT) {
+		return fosite.ErrInvalidGrant.WithHint("The code is tied to another key (dpop_jkt).") // RFC 9449 §10
+	}
 	switch {
 	case ar.GrantTypes.ExactOne(GrantClientCredentials):
 		scopes := ar.RequestedScope

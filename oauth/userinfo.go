@@ -10,25 +10,37 @@ import (
 // userinfo answers GET and POST /userinfo (OpenID Connect Core §5.3) for an access token in the header or in a POST body
 // (RFC 6750 §2.1, §2.2), never in the query.
 func (s *Server) userinfo(w http.ResponseWriter, r *http.Request) error {
-	token, err := bearerToken(r)
+	s.offerNonce(w, r)
+	token, err := sentToken(r)
 	if err != nil {
-		s.challenge(w, r, http.StatusBadRequest, "invalid_request", "Send exactly one access token, in the Authorization header or the body.")
+		s.challenge(w, http.StatusBadRequest, token.dpop, "invalid_request", "Send exactly one access token, in the Authorization header or the body.")
 		return nil
 	}
-	if token == "" {
-		s.challenge(w, r, http.StatusUnauthorized, "", "")
+	if token.value == "" {
+		s.challenge(w, http.StatusUnauthorized, false, "", "")
 		return nil
 	}
-	c, err := s.checkAccessToken(r.Context(), token)
+	c, err := s.checkAccessToken(r.Context(), token.value)
+	if err == nil {
+		err = s.checkPossession(r, "/userinfo", c, token)
+	}
 	switch {
 	case errors.Is(err, errTokenInactive):
-		s.challenge(w, r, http.StatusUnauthorized, "invalid_token", "The access token is not valid.")
+		s.challenge(w, http.StatusUnauthorized, token.dpop, "invalid_token", "The access token is not valid.")
 		return nil
 	case err != nil:
-		s.writeError(w, r, err)
+		e := describe(err)
+		if e.status >= http.StatusInternalServerError {
+			s.writeError(w, r, err)
+			return nil
+		}
+		if e.Code == "use_dpop_nonce" {
+			w.Header().Set("DPoP-Nonce", s.nonce(s.slot()))
+		}
+		s.challenge(w, http.StatusUnauthorized, token.dpop || c != nil && c.tokenType() == "DPoP", e.Code, e.Description)
 		return nil
 	case !slices.Contains(c.scopes(), scopeOpenID):
-		s.challenge(w, r, http.StatusForbidden, "insufficient_scope", "The access token lacks the scope openid.")
+		s.challenge(w, http.StatusForbidden, token.dpop, "insufficient_scope", "The access token lacks the scope openid.")
 		return nil
 	}
 	if c.tellsSubjectOnly() {
@@ -37,7 +49,7 @@ func (s *Server) userinfo(w http.ResponseWriter, r *http.Request) error {
 	}
 	user, err := s.People.User(r.Context(), c.Subject)
 	if gone(err) || (err == nil && user.Status != "active") {
-		s.challenge(w, r, http.StatusUnauthorized, "invalid_token", "The access token is not valid.")
+		s.challenge(w, http.StatusUnauthorized, token.dpop, "invalid_token", "The access token is not valid.")
 		return nil
 	}
 	if err != nil {
@@ -57,52 +69,62 @@ func (s *Server) userinfo(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// challenge answers a request without a good access token (RFC 6750 §3).
-func (s *Server) challenge(w http.ResponseWriter, _ *http.Request, status int, code, description string) {
-	value := `Bearer realm="` + s.Site.Issuer() + `"`
+// challenge answers a request without a good access token (RFC 6750 §3, RFC 9449 §7.1). Who sent none learns both ways.
+func (s *Server) challenge(w http.ResponseWriter, status int, dpop bool, code, description string) {
+	bearer, bound := `Bearer realm="`+s.Site.Issuer()+`"`, `DPoP realm="`+s.Site.Issuer()+`", algs="`+strings.Join(dpopAlgs, " ")+`"`
 	if code == "" {
-		w.Header().Set("WWW-Authenticate", value)
+		w.Header()["Www-Authenticate"] = []string{bearer, bound}
 		w.WriteHeader(status)
 		return
+	}
+	value := bearer
+	if dpop {
+		value = bound
 	}
 	w.Header().Set("WWW-Authenticate", value+`, error="`+code+`", error_description="`+description+`"`)
 	writeJSON(w, status, rfcError{Code: code, Description: description})
 }
 
-var errBearer = errors.New("not exactly one bearer token")
+// presentedToken is an access token as a request brought it.
+type presentedToken struct {
+	value string // "" if there is none
+	dpop  bool   // under the scheme DPoP, not as a bearer token
+}
 
-// bearerToken finds the access token of a request; "" if there is none.
-func bearerToken(r *http.Request) (string, error) {
-	var token string
+var errSentToken = errors.New("not exactly one access token")
+
+// sentToken finds the access token of a request.
+func sentToken(r *http.Request) (token presentedToken, err error) {
 	switch headers := r.Header.Values("Authorization"); len(headers) {
 	case 0:
 	case 1:
 		scheme, value, ok := strings.Cut(headers[0], " ")
-		if !ok || !strings.EqualFold(scheme, "Bearer") || value == "" || strings.ContainsAny(value, " \t,") {
-			return "", errBearer
+		token.dpop = strings.EqualFold(scheme, "DPoP")
+		if !ok || !token.dpop && !strings.EqualFold(scheme, "Bearer") || value == "" || strings.ContainsAny(value, " \t,") {
+			return token, errSentToken
 		}
-		token = value
+		token.value = value
 	default:
-		return "", errBearer
+		return token, errSentToken
 	}
 	if r.URL.Query().Has("access_token") {
-		return "", errBearer
+		return token, errSentToken
 	}
 	if r.Method != http.MethodPost || r.ContentLength == 0 {
 		return token, nil
 	}
 	form, err := postedForm(r)
 	if err != nil {
-		if token != "" && r.Header.Get("Content-Type") == "" {
+		if token.value != "" && r.Header.Get("Content-Type") == "" {
 			return token, nil
 		}
-		return "", errBearer
+		return token, errSentToken
 	}
 	if posted := form.Get("access_token"); posted != "" {
-		if token != "" {
-			return "", errBearer
+		if token.value != "" {
+			return token, errSentToken
 		}
-		token = posted
+		token.value = posted
 	}
 	return token, nil
 }

@@ -86,6 +86,9 @@ type settings struct {
 
 	MutualTLS mutualTLS `embed:""`
 
+	RequireDPoPNonce bool `name:"require-dpop-nonce" env:"GATEHOUSE_REQUIRE_DPOP_NONCE" negatable:"" group:"site" help:"DPoP proofs must hold a nonce of this server: one more request now and then, and no proof made in advance works."`
+	RequirePAR       bool `name:"require-par" env:"GATEHOUSE_REQUIRE_PAR" negatable:"" group:"site" help:"All apps must push their authorization requests (RFC 9126)."`
+
 	Storage storage `embed:""`
 
 	SMTPURL  string `name:"smtp-url" env:"GATEHOUSE_SMTP_URL" placeholder:"URL" group:"mail" help:"Mail server: smtp://user:password@host:587 (STARTTLS), smtps://…:465 (TLS), smtp://host:25?tls=none. Empty on loopback: mails show in the log and at /inbox."`
@@ -100,6 +103,7 @@ type settings struct {
 	IDTokenTTL     time.Duration `name:"id-token-ttl" env:"GATEHOUSE_ID_TOKEN_TTL" default:"1h" placeholder:"TIME" group:"life" help:"ID token. [${default}]"`
 	GrantTTL       time.Duration `name:"grant-ttl" env:"GATEHOUSE_GRANT_TTL" default:"180d" placeholder:"TIME" group:"life" help:"All refresh tokens of one sign-in, counted from that sign-in. [${default}]"`
 	ReplayWindow   time.Duration `env:"GATEHOUSE_REPLAY_WINDOW" default:"30s" placeholder:"TIME" group:"life" help:"A refresh token sent again within this time gets the same answer; later it counts as stolen. [${default}]"`
+	PARTTL         time.Duration `name:"par-ttl" env:"GATEHOUSE_PAR_TTL" default:"90s" placeholder:"TIME" group:"life" help:"Pushed authorization request, until the person's browser comes with it. [${default}]"`
 	InteractionTTL time.Duration `name:"interaction-ttl" env:"GATEHOUSE_INTERACTION_TTL" default:"1h" placeholder:"TIME" group:"life" help:"Time a person has to sign in and consent. [${default}]"`
 	SessionIdle    time.Duration `env:"GATEHOUSE_SESSION_IDLE" default:"14d" placeholder:"TIME" group:"life" help:"Session in a browser, unused. [${default}]"`
 	SessionMax     time.Duration `env:"GATEHOUSE_SESSION_MAX" default:"90d" placeholder:"TIME" group:"life" help:"Session in a browser, at most. [${default}]"`
@@ -208,6 +212,7 @@ func (s *settings) checkNumbers() error {
 		{"id-token-ttl", s.IDTokenTTL, 10 * time.Second, day},
 		{"grant-ttl", s.GrantTTL, time.Minute, 3650 * day},
 		{"replay-window", s.ReplayWindow, time.Second, 5 * time.Minute},
+		{"par-ttl", s.PARTTL, time.Minute, 10 * time.Minute},
 		{"interaction-ttl", s.InteractionTTL, time.Minute, day},
 		{"session-idle", s.SessionIdle, time.Minute, 3650 * day},
 		{"session-max", s.SessionMax, time.Minute, 3650 * day},

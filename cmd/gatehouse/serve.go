@@ -179,6 +179,7 @@ func (c *serveCommand) Run(t *terminal) error {
 		CodeTTL: s.CodeTTL, AccessTokenTTL: s.AccessTokenTTL, IDTokenTTL: s.IDTokenTTL, GrantTTL: s.GrantTTL,
 		InteractionTTL: s.InteractionTTL, RequireVerifiedEmail: s.RequireVerifiedEmail,
 		Outbound: asks, Certificates: meaning.certificates,
+		RequireDPoPNonce: s.RequireDPoPNonce, RequirePAR: s.RequirePAR, PushedTTL: s.PARTTL,
 	})
 	if err != nil {
 		return err
