@@ -11,6 +11,7 @@ type accountPasswordPage struct {
 	Person   string
 	Email    string
 	TwoStep  bool
+	Password bool // there is one
 	Errors   identity.FieldErrors
 	Strength *strength
 }
@@ -25,7 +26,7 @@ func (p *Pages) passwordPage(w http.ResponseWriter, r *http.Request, s identity.
 
 func (p *Pages) showPassword(w http.ResponseWriter, r *http.Request, u identity.User, typed string, problems identity.FieldErrors) error {
 	v := view{Name: "account_password", Wide: true, Nav: "password", Content: accountPasswordPage{
-		Person: u.ID, Email: u.Email, TwoStep: u.HasTOTP, Errors: problems, Strength: measure(typed, personal(u)...),
+		Person: u.ID, Email: u.Email, TwoStep: u.HasTOTP, Password: u.HasPassword, Errors: problems, Strength: measure(typed, personal(u)...),
 	}}
 	v.Status = statusOf(problems)
 	return p.render(w, r, v)

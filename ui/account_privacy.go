@@ -220,7 +220,7 @@ const closing = "closing"
 // askToKeep takes somebody who has proven everything a sign-in takes, but whose account is closing, to the page that offers to keep
 // it. There is no session before they have chosen that: every door that asks for one stays shut.
 func (p *Pages) askToKeep(w http.ResponseWriter, r *http.Request, v visit, u identity.User, amr []string) error {
-	ticket, expires, err := p.People.BeginLogin(r.Context(), identity.Login{UserID: u.ID, AMR: amr, StartedAt: p.Now(), Interaction: closing})
+	ticket, expires, err := p.People.BeginLogin(r.Context(), identity.Login{UserID: u.ID, AMR: amr, StartedAt: p.Now(), Interaction: closing, Via: v.via})
 	if err != nil {
 		return err
 	}
@@ -270,7 +270,7 @@ func (p *Pages) keep(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	p.sent(r, p.mailErasureCancelled(ctx, u, deviceOf(r)))
-	token, s, err := p.People.StartSession(ctx, u.ID, l.AMR, deviceOf(r), p.Site.SessionToken(r), u.PasswordChangedAt)
+	token, s, err := p.People.StartSessionVia(ctx, l.Via, u.ID, l.AMR, deviceOf(r), p.Site.SessionToken(r), u.PasswordChangedAt)
 	if errors.Is(err, identity.ErrNotFound) {
 		return p.redirect(w, r, "/login?n=timeout")
 	}

@@ -133,5 +133,6 @@ func (p *Pages) proveFactor(w http.ResponseWriter, r *http.Request, f factor) er
 	if err := p.People.EndLogin(r.Context(), ticket); err != nil {
 		return err
 	}
+	v.via = l.Via
 	return p.enter(w, r, v, u, append(l.AMR, f.amr...))
 }

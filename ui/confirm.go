@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/gatehouse-id/gatehouse/identity"
+	"github.com/gatehouse-id/gatehouse/internal/upstream"
 )
 
 // freshness is how recent a proof must be before something can change that keeps strangers out.
@@ -36,6 +37,7 @@ var places = map[string]string{
 	"setup":    "/account/two-step/setup",
 	"two-step": "/account/two-step?done=confirmed",
 	"privacy":  "/account/privacy",
+	"linked":   "/account/linked",
 	"delete":   "/account/privacy/delete",
 	"":         "/account",
 }
@@ -54,6 +56,10 @@ type confirmPage struct {
 	Email   string
 	TwoStep bool
 	Errors  identity.FieldErrors
+
+	Password  bool // there is one to ask for
+	Notice    notice
+	Providers []upstream.Provider // that can confirm it instead
 }
 
 func (p *Pages) confirmPage(w http.ResponseWriter, r *http.Request, s identity.Session) error {
@@ -69,7 +75,13 @@ func (p *Pages) showConfirm(w http.ResponseWriter, r *http.Request, s identity.S
 	if err != nil {
 		return err
 	}
-	v := view{Name: "confirm", Content: confirmPage{Person: u.ID, To: to, Email: u.Email, TwoStep: u.HasTOTP, Errors: problems}}
+	providers, err := p.confirmers(r, u.ID)
+	if err != nil {
+		return err
+	}
+	v := view{Name: "confirm", Content: confirmPage{
+		Person: u.ID, To: to, Email: u.Email, TwoStep: u.HasTOTP, Errors: problems, Password: u.HasPassword, Notice: tripNotices[r.URL.Query().Get("n")], Providers: providers,
+	}}
 	v.Status = statusOf(problems)
 	return p.render(w, r, v)
 }

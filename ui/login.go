@@ -37,13 +37,18 @@ type loginPage struct {
 	Register bool
 	Notice   notice
 	Errors   identity.FieldErrors
+
+	Elsewhere elsewhere
 }
 
-type loginForm struct{ Email, Password string }
+type loginForm struct {
+	Email, Password string
+	Company         bool // by the provider of the address's domain
+}
 
 func readLogin(r *http.Request) (loginForm, error) {
 	f, err := readForm(r)
-	return loginForm{Email: f.trimmed("email"), Password: f.value("password")}, err
+	return loginForm{Email: f.trimmed("email"), Password: f.value("password"), Company: f.value("by") == "company"}, err
 }
 
 func (f loginForm) validate() identity.FieldErrors {
@@ -77,12 +82,22 @@ func (p *Pages) loginPage(w http.ResponseWriter, r *http.Request) error {
 			content.Email = known
 		}
 	}
-	content.Notice = notices[v.Query.value("n")]
+	n := v.Query.value("n")
+	if to, ok, err := p.hinted(r, v, n); err != nil || ok {
+		if err != nil {
+			return err
+		}
+		trip, wish := p.signInTrip(v, to.ID, "")
+		return p.setOut(w, r, trip, wish)
+	}
+	if content.Notice = notices[n]; content.Notice.Key == "" {
+		content.Notice = tripNotices[n]
+	}
 	return p.show(w, r, v, view{Name: "login", Content: content})
 }
 
 func (p *Pages) loginContent(r *http.Request, v visit) (loginPage, error) {
-	content := loginPage{ID: v.ID, App: v.app(), Register: p.Registration}
+	content := loginPage{ID: v.ID, App: v.app(), Register: p.Registration, Elsewhere: p.elsewhere(v, false)}
 	if !v.SignedIn || v.Interaction.Reason == "" {
 		return content, nil
 	}
@@ -107,7 +122,15 @@ func (p *Pages) login(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	// Before anything is done with the password: where a domain's people sign in elsewhere, it is none of ours.
+	if to, required, ok := p.routed(f.Email); ok && (required || f.Company || f.Password == "") {
+		trip, wish := p.signInTrip(v, to.ID, f.Email)
+		return p.setOut(w, r, trip, wish)
+	}
 	errs := f.validate()
+	if f.Company && f.Email != "" {
+		errs = identity.FieldErrors{"email": "upstream.no_company"}
+	}
 	var u identity.User
 	if len(errs) == 0 {
 		u, err = p.People.CheckPassword(r.Context(), f.Email, f.Password, web.Address(r.Context()))
@@ -139,7 +162,7 @@ func (p *Pages) afterFirst(w http.ResponseWriter, r *http.Request, v visit, u id
 	// One factor alone opens nothing: no session exists until the second one is proven too, so there is none to be had
 	// by skipping its page.
 	ticket, expires, err := p.People.BeginLogin(r.Context(), identity.Login{
-		UserID: u.ID, AMR: amr, StartedAt: p.Now(), Interaction: v.ID,
+		UserID: u.ID, AMR: amr, StartedAt: p.Now(), Interaction: v.ID, Via: v.via,
 	})
 	if err != nil {
 		return err

@@ -19,6 +19,7 @@ type registerPage struct {
 	App         *app
 	Name, Email string
 	Strength    *strength
+	Elsewhere   elsewhere
 	Errors      identity.FieldErrors
 }
 
@@ -40,7 +41,7 @@ func (p *Pages) registerPage(w http.ResponseWriter, r *http.Request) error {
 	if v.SignedIn && v.Interaction.Reason == "" {
 		return p.onward(w, r, v, v.Session)
 	}
-	return p.show(w, r, v, view{Name: "register", Content: registerPage{ID: v.ID, App: v.app(), Email: v.Interaction.LoginHint}})
+	return p.show(w, r, v, view{Name: "register", Content: registerPage{ID: v.ID, App: v.app(), Email: v.Interaction.LoginHint, Elsewhere: p.elsewhere(v, true)}})
 }
 
 // register creates the account, or tells the owner of an existing one by mail; the page is the same. Nobody is signed in
@@ -61,12 +62,16 @@ func (p *Pages) register(w http.ResponseWriter, r *http.Request) error {
 	if err := p.limit(ctx, "register", p.RegistrationsPerHour, time.Hour); err != nil {
 		return err
 	}
+	if to, required, _ := p.routed(f.Email); required {
+		trip, wish := p.signInTrip(v, to.ID, f.Email)
+		return p.setOut(w, r, trip, wish)
+	}
 	u, err := p.People.Create(ctx, identity.NewUser{Email: f.Email, Password: f.Password, Profile: identity.Profile{Name: f.Name}})
 	var errs identity.FieldErrors
 	switch {
 	case errors.As(err, &errs):
 		return p.show(w, r, v, view{Name: "register", Status: http.StatusUnprocessableEntity, Content: registerPage{
-			ID: v.ID, App: v.app(), Name: f.Name, Email: f.Email, Errors: errs, Strength: measure(f.Password, f.Name, f.Email),
+			ID: v.ID, App: v.app(), Name: f.Name, Email: f.Email, Errors: errs, Strength: measure(f.Password, f.Name, f.Email), Elsewhere: p.elsewhere(v, true),
 		}})
 	case errors.Is(err, identity.ErrEmailTaken):
 		// The owner gets the mail at the address we know, which is not always spelled as it was typed here.

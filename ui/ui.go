@@ -14,6 +14,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"slices"
 	"sync"
 	texttemplate "text/template"
 	"time"
@@ -24,6 +25,7 @@ import (
 	"github.com/gatehouse-id/gatehouse/internal/audit"
 	"github.com/gatehouse-id/gatehouse/internal/cache"
 	"github.com/gatehouse-id/gatehouse/internal/mail"
+	"github.com/gatehouse-id/gatehouse/internal/upstream"
 	"github.com/gatehouse-id/gatehouse/internal/web"
 	"github.com/gatehouse-id/gatehouse/oauth"
 )
@@ -38,7 +40,10 @@ type Config struct {
 	Cache  cache.Cache // limits on mails and sign-ups, addresses on their way from one page to the next
 	Audit  *audit.Log
 	Log    *slog.Logger
-	Name   string // what people call this service; empty: Gatehouse
+
+	Upstream *upstream.Trips // where else people may sign in; nil: nowhere
+
+	Name string // what people call this service; empty: Gatehouse
 
 	Registration         bool // strangers may create an account
 	RegistrationsPerHour int  // from one address; 0: 30
@@ -106,7 +111,7 @@ func (p *Pages) Routes() []web.Route {
 		{Pattern: "GET /assets/{file}", Handler: p.asset},
 		{Pattern: "GET /{$}", Handler: p.home},
 		{Pattern: "/", Handler: p.unknown},
-	}, append(p.loginRoutes(), p.accountRoutes()...)...)
+	}, slices.Concat(p.loginRoutes(), p.accountRoutes(), p.upstreamRoutes())...)
 	for i := range routes {
 		routes[i].Handler = p.heard(p.sameOrigin(routes[i].Handler))
 	}

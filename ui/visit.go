@@ -26,6 +26,7 @@ type visit struct {
 	Query       form
 	Session     identity.Session
 	SignedIn    bool
+	via         identity.Via // what the sign-in carries along
 }
 
 // visit reads what a request brings. An interaction that is over is an error with its page.
@@ -34,7 +35,12 @@ func (p *Pages) visit(r *http.Request) (visit, error) {
 	if err != nil {
 		return visit{}, err
 	}
-	v := visit{ID: q.value("i"), Query: q}
+	return p.visitTo(r, q.value("i"), q)
+}
+
+// visitTo is visit for a page to which the query brings no interaction.
+func (p *Pages) visitTo(r *http.Request, id string, q form) (v visit, err error) {
+	v = visit{ID: id, Query: q}
 	if v.Session, v.SignedIn, err = p.session(r); err != nil || v.ID == "" {
 		return v, err
 	}
@@ -98,6 +104,8 @@ func (p *Pages) onward(w http.ResponseWriter, r *http.Request, v visit, s identi
 		return p.render(w, r, view{Name: "onward", Refresh: next, Content: onwardPage{next}})
 	case s.MustChangePassword:
 		return p.redirect(w, r, "/password/new")
+	case v.via.Next != "":
+		return p.redirect(w, r, places[v.via.Next])
 	case p.RequireVerifiedEmail && !s.EmailVerified:
 		return p.redirect(w, r, "/verify")
 	}
@@ -114,7 +122,7 @@ func (p *Pages) enter(w http.ResponseWriter, r *http.Request, v visit, u identit
 	if u.Status == identity.StatusClosing {
 		return p.askToKeep(w, r, v, u, amr)
 	}
-	token, s, err := p.People.StartSession(ctx, u.ID, amr, deviceOf(r), p.Site.SessionToken(r), u.PasswordChangedAt)
+	token, s, err := p.People.StartSessionVia(ctx, v.via, u.ID, amr, deviceOf(r), p.Site.SessionToken(r), u.PasswordChangedAt)
 	if errors.Is(err, identity.ErrNotFound) { // disabled, erased or given another password in this very moment
 		return p.redirect(w, r, withInteraction("/login?n=timeout", v.ID))
 	}
@@ -123,6 +131,11 @@ func (p *Pages) enter(w http.ResponseWriter, r *http.Request, v visit, u identit
 	}
 	p.Site.SetSessionToken(w, token, s.ExpiresAt)
 	p.Site.ClearLoginTicket(w, v.ID)
+	if v.via.Connect != "" {
+		if err := p.connected(w, r, v, u); err != nil {
+			return err
+		}
+	}
 	if slices.Contains(v.Interaction.Prompt, "select_account") { // signing in by name is a choice of account
 		if err := p.OAuth.SelectAccount(ctx, v.ID, s); err != nil {
 			return expired(err)

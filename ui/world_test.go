@@ -26,6 +26,7 @@ import (
 	"github.com/gatehouse-id/gatehouse/internal/mail"
 	"github.com/gatehouse-id/gatehouse/internal/outbound"
 	"github.com/gatehouse-id/gatehouse/internal/seal"
+	"github.com/gatehouse-id/gatehouse/internal/upstream"
 	"github.com/gatehouse-id/gatehouse/internal/web"
 	"github.com/gatehouse-id/gatehouse/keys"
 	"github.com/gatehouse-id/gatehouse/migrations"
@@ -45,6 +46,7 @@ type world struct {
 	people  *identity.Directory
 	clients *oauth.Clients
 	outbox  *oauth.Outbox
+	others  *upstream.Providers
 	server  *oauth.Server
 	pages   *Pages
 	inbox   *mail.Inbox
@@ -163,6 +165,13 @@ func newWorld(t testing.TB, change ...func(c *Config)) *world {
 	c := Config{
 		Site: w.site, People: w.people, Cache: mem, Audit: acts, Log: log, Registration: true, RequireVerifiedEmail: true, Now: w.clock.now,
 	}
+	w.others, err = upstream.OpenProviders(t.Context(), d, sealer, acts, w.clock.now)
+	must(err)
+	c.Upstream, err = upstream.New(upstream.Config{
+		Providers: w.others, Cache: mem, Now: w.clock.now, Client: outbound.New(outbound.Config{Networks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, Timeout: tripTimeout}),
+		Callback: func(provider string) string { return w.site.URL("/login/" + provider + "/callback") },
+	})
+	must(err)
 	w.inbox = mail.NewInbox(log)
 	c.Mail, c.Inbox = w.inbox, w.inbox
 	for _, f := range change {
