@@ -19,6 +19,7 @@ import (
 
 	"github.com/gatehouse-id/gatehouse/identity"
 	"github.com/gatehouse-id/gatehouse/internal/mail"
+	"github.com/gatehouse-id/gatehouse/internal/upstream"
 	"github.com/gatehouse-id/gatehouse/internal/web"
 	"github.com/gatehouse-id/gatehouse/oauth"
 )
@@ -196,6 +197,25 @@ var sights = []sight{
 		s.stale()
 		return b.get("/account/email")
 	}},
+	{"login", "with other services", func(s *scene) page { s.acme(); return s.visiting("/login") }},
+	{"register", "with other services", func(s *scene) page { s.acme(); return s.visiting("/register") }},
+	{"connect", "", func(s *scene) page {
+		i := s.acme()
+		b := s.stranger()
+		return b.byProvider(s.t, i, b.get("/login"), "acme", ada())
+	}},
+	{"connect", "problems", func(s *scene) page {
+		i, b := s.acme(), s.stranger()
+		return b.press(b.byProvider(s.t, i, b.get("/login"), "acme", ada()), "create-submit", map[string]string{"new-email": "x"})
+	}},
+	{"error", "a sign-in elsewhere that cannot go on", func(s *scene) page { s.acme(); return s.visiting("/login/acme/callback?state=x") }},
+	{"account_linked", "", func(s *scene) page {
+		s.linked(s.t, s.alice, s.acme(), "acme", "ada-at-acme")
+		return s.open("/account/linked?n=linked")
+	}},
+	{"account_linked", "none", func(s *scene) page { s.acme(); return s.open("/account/linked?n=last") }},
+	{"account_password", "none yet", func(s *scene) page { return s.passwordless().get("/account/password") }},
+	{"confirm", "elsewhere", func(s *scene) page { b := s.passwordless(); s.stale(); return b.get("/account/email") }},
 	{"", "form_post, without the script that sends it", func(s *scene) page { // a page of oauth
 		c := s.app(s.t, func(c *oauth.Client) { c.FirstParty = true })
 		p := s.open(authorize(c, url.Values{"response_mode": {"form_post"}}))
@@ -221,6 +241,22 @@ func (s *scene) unproven() *browser {
 	}
 	b := s.stranger()
 	b.signIn(bob)
+	return b
+}
+
+// acme is another service to sign in with.
+func (s *scene) acme() *idp {
+	s.t.Helper()
+	i := newIDP(s.t, s.world)
+	i.provider(s.t, "acme", trusted, func(p *upstream.Provider) { p.Domains = []string{"acme.test"} })
+	return i
+}
+
+// passwordless is a browser of somebody who has signed up by another service.
+func (s *scene) passwordless() *browser {
+	s.t.Helper()
+	i, b := s.acme(), s.stranger()
+	atAccount(s.t, b.byProvider(s.t, i, b.get("/login"), "acme", ada(person{"email": "ada@acme.test"})))
 	return b
 }
 

@@ -232,7 +232,7 @@ func atAccount(t testing.TB, p page) page {
 	return p
 }
 
-func signedOut(t testing.TB, b *browser) {
+func nobodyIn(t testing.TB, b *browser) {
 	t.Helper()
 	if p := b.get("/account"); p.url.Path != "/login" {
 		t.Errorf("signed in: at %s", p.url)
@@ -306,7 +306,7 @@ func TestNewPersonByUntrustedProviderProvesTheAddress(t *testing.T) {
 		p.want(http.StatusOK, "connect-submit", "create-submit")
 		first := strings.ReplaceAll(p.text(), email, "EMAIL")
 		p = b.press(p, "create-submit", nil)
-		signedOut(t, b)
+		nobodyIn(t, b)
 		return first + strings.ReplaceAll(p.text(), email, "EMAIL"), p
 	}
 	known, _ := say(alice, "mallory")
@@ -351,7 +351,7 @@ func TestAttackTakeoverByAddressOfTheProvider(t *testing.T) {
 			u := w.person(t, alice)
 			b := w.browser(t)
 			b.byProvider(t, i, b.get("/login"), "acme", person{"sub": "mallory", "email": alice, "upn": alice, "email_verified": true}).want(http.StatusOK, "connect-submit")
-			signedOut(t, b)
+			nobodyIn(t, b)
 			if list, err := w.people.LinkedAccounts(t.Context(), u.ID); err != nil || len(list) != 0 {
 				t.Errorf("links %+v, %v", list, err)
 			}
@@ -384,7 +384,7 @@ func TestLinkByAddressWhereTheOperatorSaidSo(t *testing.T) {
 	}
 	third := w.browser(t)
 	third.byProvider(t, i, third.get("/login"), "acme", person{"sub": "eve", "email": "eve@example.com", "email_verified": true}).want(http.StatusOK, "connect-submit")
-	signedOut(t, third)
+	nobodyIn(t, third)
 }
 
 // Linking takes the proof of the account here, with its second factor.
@@ -414,7 +414,7 @@ func TestConnectExistingAccount(t *testing.T) {
 	// The second factor here is asked for still.
 	other := w.browser(t)
 	p = other.byProvider(t, i, other.get("/login"), "acme", ada()).want(http.StatusOK, "code-submit")
-	signedOut(t, other)
+	nobodyIn(t, other)
 	atAccount(t, other.press(p, "code-submit", map[string]string{"code": code()}))
 }
 
@@ -542,7 +542,7 @@ func TestAttackForgedIDToken(t *testing.T) {
 			i.token = func(claims map[string]any) string { return token(i, claims) }
 			b := w.browser(t)
 			b.byProvider(t, i, b.get("/login"), "acme", ada()).want(http.StatusOK, "login-submit").says("could not be asked")
-			signedOut(t, b)
+			nobodyIn(t, b)
 		})
 	}
 }
@@ -578,7 +578,7 @@ func TestAttackMixUp(t *testing.T) {
 	b.get(strings.Replace(path, url.QueryEscape(honest.URL), url.QueryEscape(evil.URL), 1)).want(http.StatusOK, "login-submit").says("could not be asked")
 	path = honest.signIn(t, start(b, "acme"), ada())
 	b.get(strings.Replace(path, "iss=", "x=", 1)).want(http.StatusOK, "login-submit").says("could not be asked") // it always sends iss
-	signedOut(t, b)
+	nobodyIn(t, b)
 
 	// A provider that claims to be another one is not even asked.
 	evil.metadata = map[string]any{"issuer": honest.URL}
@@ -626,7 +626,7 @@ func TestAttackStateOfAnotherBrowser(t *testing.T) {
 		}
 	}
 	victim.get(path).want(http.StatusBadRequest, "error-page")
-	signedOut(t, victim)
+	nobodyIn(t, victim)
 }
 
 // Another site makes a browser begin a sign-in.
@@ -699,7 +699,7 @@ func TestAttackAnswersOfTheProvider(t *testing.T) {
 				p = b.get(i.signIn(t, p.away, ada()))
 			}
 			p.want(http.StatusOK, "login-submit", "provider-acme").says("could not be asked")
-			signedOut(t, b)
+			nobodyIn(t, b)
 		})
 	}
 }
@@ -751,9 +751,9 @@ func TestDisabledProviderStopsEverything(t *testing.T) {
 		t.Fatal(err)
 	}
 	under.get(path).want(http.StatusOK, "login-submit").says("no longer be used")
-	signedOut(t, under)
+	nobodyIn(t, under)
 	waiting.press(second, "code-submit", map[string]string{"code": code()}).want(http.StatusOK, "login-submit")
-	signedOut(t, waiting)
+	nobodyIn(t, waiting)
 	guest.press(connect, "create-submit", nil).want(http.StatusOK, "login-submit")
 	if _, err := w.people.UserByEmail(t.Context(), "guest@elsewhere.example"); err == nil {
 		t.Error("a disabled provider made an account")
@@ -887,7 +887,7 @@ func TestLinkAndUnlinkInTheAccount(t *testing.T) {
 		t.Fatalf("links %+v, %v", list, err)
 	}
 	b.post("/account/linked/remove", url.Values{"key": {list[0].Key}}).want(http.StatusOK, "done").says("no longer linked")
-	signedOut(t, other) // it came by the provider
+	nobodyIn(t, other) // it came by the provider
 	if m := w.mailTo(t, alice); !strings.Contains(m.Subject, "was removed") {
 		t.Errorf("the mail says %q", m.Subject)
 	}
@@ -997,7 +997,7 @@ func TestGitHub(t *testing.T) {
 		w.person(t, "octo@example.com")
 		b := w.browser(t)
 		b.byProvider(t, i, b.get("/login"), "github", octo(false)).want(http.StatusOK, "connect-submit")
-		signedOut(t, b)
+		nobodyIn(t, b)
 	})
 	t.Run("AttackNoID", func(t *testing.T) {
 		t.Parallel()

@@ -46,6 +46,7 @@ type commands struct {
 	Role     roleCommands     `cmd:"" help:"Look after roles, which permit people things at APIs."`
 	API      apiCommands      `cmd:"" name:"api" help:"Look after APIs and the permissions that roles can hold."`
 	Delivery deliveryCommands `cmd:"" help:"See which apps were told of sign-outs and other events, and which were not."`
+	Provider providerCommands `cmd:"" help:"Look after other services at which people may sign in."`
 	Keys     keysCommands     `cmd:"" help:"Look after the signing keys."`
 	Audit    auditCommands    `cmd:"" help:"Read the audit log, and prove that it is whole."`
 	Backup   backupCommands   `cmd:"" help:"Write backups from which nobody rises again who was erased."`

@@ -28,6 +28,7 @@ import (
 	"github.com/gatehouse-id/gatehouse/internal/mail"
 	"github.com/gatehouse-id/gatehouse/internal/outbound"
 	"github.com/gatehouse-id/gatehouse/internal/seal"
+	"github.com/gatehouse-id/gatehouse/internal/upstream"
 	"github.com/gatehouse-id/gatehouse/internal/web"
 	"github.com/gatehouse-id/gatehouse/keys"
 	"github.com/gatehouse-id/gatehouse/migrations"
@@ -184,8 +185,19 @@ func (c *serveCommand) Run(t *terminal) error {
 	if err != nil {
 		return err
 	}
+	providers, err := upstream.OpenProviders(t.ctx, data.db, data.seal, data.audit, nil)
+	if err != nil {
+		return err
+	}
+	trips, err := upstream.New(upstream.Config{
+		Providers: providers, Cache: data.cache, Client: asks, Callback: func(id string) string { return site.URL("/login/" + id + "/callback") },
+	})
+	if err != nil {
+		return err
+	}
 	pages, err := ui.New(ui.Config{
-		Site: site, People: people, OAuth: protocol, Mail: queue, Inbox: inbox, Cache: data.cache, Audit: data.audit, Log: log,
+		Upstream: trips,
+		Site:     site, People: people, OAuth: protocol, Mail: queue, Inbox: inbox, Cache: data.cache, Audit: data.audit, Log: log,
 		Name: s.Name, Registration: s.Registration == "open", RegistrationsPerHour: s.LimitRegistrations,
 		Invitations: s.Registration != "off", RequireVerifiedEmail: s.RequireVerifiedEmail,
 	})
@@ -215,6 +227,8 @@ func (c *serveCommand) Run(t *terminal) error {
 
 	background.every(time.Minute, "maintain signing keys", ring.Maintain)
 	background.every(time.Second, "poll clients", clients.Poll)
+	background.every(time.Second, "poll providers", providers.Poll)
+	background.every(time.Minute, "end sessions of disabled providers", endSessionsOfDisabled(providers, people))
 	background.every(time.Second, "poll revocations", grants.Poll)
 	background.every(time.Second, "deliver to apps", outbox.Deliver)
 	background.every(time.Minute, "return memory", returnMemory)

@@ -134,7 +134,7 @@ var (
 	idPattern     = regexp.MustCompile(`^[a-z][a-z0-9-]{0,31}$`)
 	tenantPattern = regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$`)
 	claimPattern  = regexp.MustCompile(`^[!-~]{0,200}$`)
-	scopePattern  = regexp.MustCompile("^[!#-\\[\\]-~]{1,128}$")
+	scopePattern  = regexp.MustCompile(`^[!#-\[\]-~]{1,128}$`)
 )
 
 // Validate says in one sentence what is wrong and how to mend it.
