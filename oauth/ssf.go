@@ -77,21 +77,25 @@ func (s *Server) receiver(scopes []string, next func(w http.ResponseWriter, r *h
 // ownToken lets in a client with an access token that speaks for itself and for no person, if it is allowed here.
 func (s *Server) ownToken(scopes []string, allowed func(c *registration) bool, next func(w http.ResponseWriter, r *http.Request, client *registration) error) handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
-		token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-		if !ok || len(r.Header.Values("Authorization")) != 1 {
-			s.challenge(w, r, http.StatusUnauthorized, "", "")
+		s.offerNonce(w, r)
+		token, err := headerToken(r)
+		if err != nil || token.value == "" {
+			s.challenge(w, http.StatusUnauthorized, false, "", "")
 			return nil
 		}
-		c, err := s.checkAccessToken(r.Context(), token)
+		c, err := s.checkAccessToken(r.Context(), token.value)
 		if err == nil && (c.Subject != c.ClientID || c.GrantID != "") {
 			err = errTokenInactive
 		}
 		if errors.Is(err, errTokenInactive) {
-			s.challenge(w, r, http.StatusUnauthorized, "invalid_token", "The access token is not valid.")
+			s.challenge(w, http.StatusUnauthorized, token.dpop, "invalid_token", "The access token is not valid.")
 			return nil
 		}
+		if err == nil {
+			err = s.checkPossession(r, strings.TrimPrefix(r.URL.Path, s.Site.Path("")), c, token)
+		}
 		if err != nil {
-			s.writeError(w, r, err)
+			s.refuseToken(w, r, token.dpop || c != nil && c.tokenType() == "DPoP", err)
 			return nil
 		}
 		client, err := s.Clients.registration(r.Context(), c.ClientID)
@@ -100,7 +104,7 @@ func (s *Server) ownToken(scopes []string, allowed func(c *registration) bool, n
 			return nil
 		}
 		if !allowed(client) || !slices.ContainsFunc(scopes, func(scope string) bool { return slices.Contains(c.scopes(), scope) }) {
-			s.challenge(w, r, http.StatusForbidden, "insufficient_scope", "The client may not do this.")
+			s.challenge(w, http.StatusForbidden, token.dpop, "insufficient_scope", "The client may not do this.")
 			return nil
 		}
 		switch err := next(w, r, client); {

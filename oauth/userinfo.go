@@ -29,15 +29,7 @@ func (s *Server) userinfo(w http.ResponseWriter, r *http.Request) error {
 		s.challenge(w, http.StatusUnauthorized, token.dpop, "invalid_token", "The access token is not valid.")
 		return nil
 	case err != nil:
-		e := describe(err)
-		if e.status >= http.StatusInternalServerError {
-			s.writeError(w, r, err)
-			return nil
-		}
-		if e.Code == "use_dpop_nonce" {
-			w.Header().Set("DPoP-Nonce", s.nonce(s.slot()))
-		}
-		s.challenge(w, http.StatusUnauthorized, token.dpop || c != nil && c.tokenType() == "DPoP", e.Code, e.Description)
+		s.refuseToken(w, r, token.dpop || c != nil && c.tokenType() == "DPoP", err)
 		return nil
 	case !slices.Contains(c.scopes(), scopeOpenID):
 		s.challenge(w, http.StatusForbidden, token.dpop, "insufficient_scope", "The access token lacks the scope openid.")
@@ -69,6 +61,19 @@ func (s *Server) userinfo(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
+// refuseToken answers a request whose access token is not valid here, or not with this proof.
+func (s *Server) refuseToken(w http.ResponseWriter, r *http.Request, dpop bool, err error) {
+	e := describe(err)
+	if e.status >= http.StatusInternalServerError {
+		s.writeError(w, r, err)
+		return
+	}
+	if e.Code == "use_dpop_nonce" {
+		w.Header().Set("DPoP-Nonce", s.nonce(s.slot()))
+	}
+	s.challenge(w, http.StatusUnauthorized, dpop, e.Code, e.Description)
+}
+
 // challenge answers a request without a good access token (RFC 6750 §3, RFC 9449 §7.1). Who sent none learns both ways.
 func (s *Server) challenge(w http.ResponseWriter, status int, dpop bool, code, description string) {
 	bearer, bound := `Bearer realm="`+s.Site.Issuer()+`"`, `DPoP realm="`+s.Site.Issuer()+`", algs="`+strings.Join(dpopAlgs, " ")+`"`
@@ -93,8 +98,8 @@ type presentedToken struct {
 
 var errSentToken = errors.New("not exactly one access token")
 
-// sentToken finds the access token of a request.
-func sentToken(r *http.Request) (token presentedToken, err error) {
+// headerToken finds the access token in the header of a request.
+func headerToken(r *http.Request) (token presentedToken, err error) {
 	switch headers := r.Header.Values("Authorization"); len(headers) {
 	case 0:
 	case 1:
@@ -106,6 +111,14 @@ func sentToken(r *http.Request) (token presentedToken, err error) {
 		token.value = value
 	default:
 		return token, errSentToken
+	}
+	return token, nil
+}
+
+// sentToken finds the access token in the header of a request or, as only RFC 6750 has it, in a form.
+func sentToken(r *http.Request) (token presentedToken, err error) {
+	if token, err = headerToken(r); err != nil {
+		return token, err
 	}
 	if r.URL.Query().Has("access_token") {
 		return token, errSentToken
