@@ -322,6 +322,7 @@ func (d *Directory) TakeRoleFromGroup(ctx context.Context, actor, roleID, groupI
 type HeldRole struct {
 	ID, Name string
 	APIs     []string // identifiers of the APIs at which it permits something
+	May      []string // what it permits, in words or by name
 }
 
 // Rights is what a person may do and where they belong: their own roles and groups with what nesting adds.
@@ -352,7 +353,7 @@ func (d *Directory) Rights(ctx context.Context, userID string) (Rights, error) {
 				out.Roles = append(out.Roles, HeldRole{ID: id, Name: name})
 			}
 			if last := &out.Roles[len(out.Roles)-1]; api != "" {
-				last.APIs = append(last.APIs, api)
+				last.APIs, last.May = append(last.APIs, api), append(last.May, description)
 			}
 		default:
 			out.Permissions = append(out.Permissions, Permission{ID: id, API: api, Name: name, Description: description})
@@ -362,7 +363,7 @@ func (d *Directory) Rights(ctx context.Context, userID string) (Rights, error) {
 		held (id) AS (SELECT role_id FROM user_roles WHERE user_id = $1 UNION SELECT gr.role_id FROM group_roles gr JOIN mine ON mine.id = gr.group_id)
 		SELECT '1' AS kind, g.id AS id, g.name AS name, '' AS api, g.description AS description FROM mine JOIN groups g ON g.id = mine.id
 		UNION
-		SELECT '2', r.id, r.name, COALESCE(a.identifier, ''), '' FROM held JOIN roles r ON r.id = held.id
+		SELECT '2', r.id, r.name, COALESCE(a.identifier, ''), COALESCE(NULLIF(p.description, ''), p.name, '') FROM held JOIN roles r ON r.id = held.id
 			LEFT JOIN role_permissions rp ON rp.role_id = r.id LEFT JOIN api_permissions p ON p.id = rp.permission_id LEFT JOIN apis a ON a.id = p.api_id
 		UNION
 		SELECT '3', p.id, p.name, a.identifier, p.description FROM held JOIN role_permissions rp ON rp.role_id = held.id

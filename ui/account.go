@@ -38,6 +38,7 @@ func (p *Pages) accountRoutes() []web.Route {
 		{Pattern: "POST /confirm", Handler: p.signedIn(p.confirm)},
 	}
 	routes = append(routes, p.privacyRoutes()...)
+	routes = append(routes, p.groupRoutes()...)
 	if p.Inbox != nil {
 		routes = append(routes,
 			web.Route{Pattern: "GET /inbox", Handler: p.onThisMachine(p.inboxPage)},
@@ -74,6 +75,7 @@ func (p *Pages) confirmed(next handler) handler {
 // The notices that a page may carry after a redirect, by the word in ?done=. A word that is not here shows nothing, so
 // that no link from elsewhere can put words of its own on our pages.
 var accountNotices = []string{
+	"group_joined", "group_declined", "group_invited", "group_uninvited", "group_removed",
 	"saved", "email_sent", "email", "password", "two_step_off", "withdrawn", "session_ended", "sessions_ended", "confirmed", "export", "kept",
 }
 

@@ -52,6 +52,22 @@ func (s *scene) member() *browser {
 // open is the page at a path for alice, signed in.
 func (s *scene) open(path string) page { return s.member().get(path) }
 
+// groupAdmin is a browser in which alice, the admin of a group, has signed in.
+func (s *scene) groupAdmin() (*browser, identity.Group) {
+	s.t.Helper()
+	g, err := s.people.CreateGroup(s.t.Context(), "", "Team Berlin", "Everybody in Berlin")
+	if err == nil {
+		err = s.people.AddMember(s.t.Context(), "", g.ID, s.alice.ID, true)
+	}
+	if err == nil {
+		err = s.people.AddMember(s.t.Context(), "", g.ID, s.person(s.t, bob).ID, false)
+	}
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return s.member(), g
+}
+
 // visiting is the page at a path for a stranger.
 func (s *scene) visiting(path string) page { return s.stranger().get(path) }
 
@@ -119,6 +135,36 @@ var sights = []sight{
 			s.t.Fatal(err)
 		}
 		return s.open(authorize(s.app(s.t, func(c *oauth.Client) { c.AllowGroups = []string{g.ID} }), nil))
+	}},
+	{"account_groups", "", func(s *scene) page { return s.open("/account/groups") }},
+	{"account_groups", "invited, admin", func(s *scene) page {
+		b, g := s.groupAdmin()
+		other, err := s.people.CreateGroup(s.t.Context(), "", "Reading circle", "Books, once a month")
+		if err == nil {
+			err = s.people.AddMember(s.t.Context(), "", other.ID, s.person(s.t, carol).ID, true)
+		}
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		u, _ := s.people.UserByEmail(s.t.Context(), carol)
+		if _, err := s.people.Invite(s.t.Context(), u.ID, other.ID, alice); err != nil {
+			s.t.Fatal(err)
+		}
+		s.guarded(s.t, g)
+		return b.get("/account/groups")
+	}},
+	{"account_group", "", func(s *scene) page {
+		b, g := s.groupAdmin()
+		return b.press(b.get("/account/groups/"+g.ID), "invite-submit", map[string]string{"email": "dora@example.com"})
+	}},
+	{"account_group", "problem", func(s *scene) page {
+		b, g := s.groupAdmin()
+		return b.press(b.get("/account/groups/"+g.ID), "invite-submit", map[string]string{"email": "nobody"})
+	}},
+	{"account_group", "guarded", func(s *scene) page {
+		b, g := s.groupAdmin()
+		s.guarded(s.t, g)
+		return b.get("/account/groups/" + g.ID)
 	}},
 	{"onward", "", func(s *scene) page {
 		b := s.stranger()

@@ -38,6 +38,7 @@ var places = map[string]string{
 	"two-step": "/account/two-step?done=confirmed",
 	"privacy":  "/account/privacy",
 	"linked":   "/account/linked",
+	"groups":   "/account/groups",
 	"delete":   "/account/privacy/delete",
 	"":         "/account",
 }
