@@ -10,6 +10,7 @@ const (
 	AMROTP      = "otp"
 	AMRMFA      = "mfa"
 	AMRRecovery = AMROTP
+	AMRMailCode = AMROTP // one factor, like AMRPassword: what makes two of them is AMRMFA alone
 	AMRHardware = "hwk"  // a passkey that never leaves its device
 	AMRSoftware = "swk"  // a passkey that is synchronised between devices
 	AMRPresence = "user" // the person touched the authenticator

@@ -88,6 +88,7 @@ type Directory struct {
 	emailKey    []byte // makes users.email_index
 	recoveryKey []byte // makes recovery_codes.code_hash
 	linkKey     []byte // makes linked_accounts.subject_index
+	mailCodeKey []byte // makes the hashes of codes sent by mail
 	hasher      *hasher
 }
 
@@ -129,6 +130,9 @@ func open(ctx context.Context, c Config, cost argonCost) (*Directory, error) {
 		return nil, fmt.Errorf("passkeys at %q: %w", c.Origin, err)
 	}
 	if d.emailKey, err = c.Seal.Secret(ctx, c.DB, "email-index"); err != nil {
+		return nil, err
+	}
+	if d.mailCodeKey, err = c.Seal.Secret(ctx, c.DB, "mail-codes"); err != nil {
 		return nil, err
 	}
 	if d.recoveryKey, err = c.Seal.Secret(ctx, c.DB, "recovery-codes"); err != nil {

@@ -34,6 +34,9 @@ func (d *Directory) LinkLife(p Purpose) time.Duration {
 	return 0
 }
 
+// CodeLife is how long a code from a mail can be used.
+func (d *Directory) CodeLife() time.Duration { return d.linkLife.Code }
+
 func (p Purpose) sealedFor(userID string, hash []byte) string {
 	return fmt.Sprintf("mail-link:%s:%s:%x", p, userID, hash)
 }

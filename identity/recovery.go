@@ -44,13 +44,13 @@ func newRecoveryCode() string {
 
 // recoveryHash is what is kept of a code. It is keyed, so that a stolen table can be searched for no code.
 func (d *Directory) recoveryHash(userID, code string) []byte {
-	return seal.MAC(d.recoveryKey, userID, normalRecoveryCode(code))
+	return seal.MAC(d.recoveryKey, userID, normalCode(code, recoveryLength))
 }
 
-// normalRecoveryCode undoes what happens to a code on paper: spaces, dashes, capitals, O for 0, I and L for 1. What is
-// not a code becomes "", which no code is.
-func normalRecoveryCode(code string) string {
-	if len(code) > 8*recoveryLength {
+// normalCode undoes what happens to a code of so many signs on its way: spaces, dashes, capitals, O for 0, I and L for 1. What
+// is not a code becomes "", which no code is.
+func normalCode(code string, length int) string {
+	if len(code) > 8*length {
 		return ""
 	}
 	code = strings.Map(func(r rune) rune {
@@ -66,7 +66,7 @@ func normalRecoveryCode(code string) string {
 		}
 		return r
 	}, code)
-	if len(code) != recoveryLength || strings.Trim(code, recoveryAlphabet) != "" {
+	if len(code) != length || strings.Trim(code, recoveryAlphabet) != "" {
 		return ""
 	}
 	return code

@@ -310,6 +310,9 @@ func (d *Directory) Purge(ctx context.Context) error {
 	if _, err := d.db.Exec(ctx, `DELETE FROM mail_links WHERE expires_at <= $1`, db.At(now)); err != nil {
 		return fmt.Errorf("purge mail links: %w", err)
 	}
+	if _, err := d.db.Exec(ctx, `DELETE FROM invitations WHERE expires_at <= $1`, db.At(now.Add(-signUpKept))); err != nil {
+		return fmt.Errorf("purge invitations: %w", err)
+	}
 	if _, err := d.db.Exec(ctx, `DELETE FROM exports WHERE expires_at <= $1`, db.At(now)); err != nil {
 		return fmt.Errorf("purge exports: %w", err)
 	}

@@ -258,11 +258,11 @@ func FuzzRecoveryCode(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		n := normalRecoveryCode(s)
+		n := normalCode(s, recoveryLength)
 		if n != "" && len(n) != recoveryLength {
 			t.Errorf("%q is normal as %q", s, n)
 		}
-		if n != normalRecoveryCode(n) {
+		if n != normalCode(n, recoveryLength) {
 			t.Errorf("%q is normal as %q, which is not", s, n)
 		}
 	})

@@ -94,6 +94,22 @@ var sights = []sight{
 		b := s.stranger()
 		return b.press(b.get("/register"), "register-submit", map[string]string{"email": "nobody", "password": "short"})
 	}},
+	{"mail_code", "", func(s *scene) page { return s.visiting("/login/mail") }},
+	{"mail_code_check", "", func(s *scene) page {
+		b := s.stranger()
+		b.askCode("/login", alice)
+		return b.get("/login/mail/code")
+	}},
+	{"mail_code_check", "wrong code", func(s *scene) page {
+		b := s.stranger()
+		return b.press(b.askCode("/login", alice), "mail-code-check", map[string]string{"code": "0000-0000"})
+	}},
+	{"invitation", "", func(s *scene) page { return s.visiting(s.invite(s.t, identity.SignUpInvitation{Email: bob})) }},
+	{"error", "an invitation over", func(s *scene) page {
+		link := s.invite(s.t, identity.SignUpInvitation{Email: bob})
+		s.clock.forward(49 * time.Hour)
+		return s.visiting(link)
+	}},
 	{"verify", "", func(s *scene) page { return s.unproven().get("/verify") }},
 	{"verify_link", "", func(s *scene) page {
 		s.unproven()
@@ -359,7 +375,7 @@ type violation struct {
 func TestAccessible(t *testing.T) {
 	t.Parallel()
 	seen := &tally{pages: map[string]bool{}, routes: map[string]bool{}}
-	w := newWorld(t)
+	w := newWorld(t, withMailCodes)
 	g := newGallery(t, w.handler)
 	for _, one := range sights {
 		name := one.page
@@ -367,7 +383,7 @@ func TestAccessible(t *testing.T) {
 			name += " (" + one.state + ")"
 		}
 		t.Run(name, func(t *testing.T) {
-			s := &scene{world: newWorld(t), t: t}
+			s := &scene{world: newWorld(t, withMailCodes), t: t}
 			s.alice = s.person(t, alice)
 			s.handler = seen.watch(s.handler, s.pages)
 			p := one.show(s)

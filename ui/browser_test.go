@@ -276,7 +276,11 @@ func (p page) form(button string) (path string, values url.Values) {
 	if name := attr(b, "name"); name != "" {
 		values.Set(name, attr(b, "value"))
 	}
-	to, err := p.url.Parse(attr(form, "action"))
+	action := attr(form, "action")
+	if own := attr(b, "formaction"); own != "" {
+		action = own
+	}
+	to, err := p.url.Parse(action)
 	if err != nil {
 		p.t.Fatalf("page %s: action of the form of #%s: %v", p.url, button, err)
 	}

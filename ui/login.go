@@ -35,6 +35,7 @@ type loginPage struct {
 	TwoStep  bool // … because the app wants the second factor
 	Other    bool // the app expects somebody else than the signed-in person
 	Register bool
+	MailCode bool // offer a code by mail
 	Notice   notice
 	Errors   identity.FieldErrors
 
@@ -97,7 +98,7 @@ func (p *Pages) loginPage(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (p *Pages) loginContent(r *http.Request, v visit) (loginPage, error) {
-	content := loginPage{ID: v.ID, App: v.app(), Register: p.Registration, Elsewhere: p.elsewhere(v, false)}
+	content := loginPage{ID: v.ID, App: v.app(), Register: p.Registration, MailCode: p.MailCodes, Elsewhere: p.elsewhere(v, false)}
 	if !v.SignedIn || v.Interaction.Reason == "" {
 		return content, nil
 	}

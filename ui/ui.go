@@ -48,6 +48,7 @@ type Config struct {
 	Registration         bool // strangers may create an account
 	RegistrationsPerHour int  // from one address; 0: 30
 	Invitations          bool // invited people may
+	MailCodes            bool // people may sign in by a code from a mail
 	RequireVerifiedEmail bool // an address must be confirmed before it is of use
 
 	Now func() time.Time
@@ -121,7 +122,7 @@ func (p *Pages) Routes() []web.Route {
 
 // loginRoutes are the pages on the way into an app or the account, and out again.
 func (p *Pages) loginRoutes() []web.Route {
-	return []web.Route{
+	routes := []web.Route{
 		{Pattern: "GET /login", Handler: p.loginPage},
 		{Pattern: "POST /login", Handler: p.login},
 		{Pattern: "GET /login/code", Handler: p.codePage},
@@ -151,7 +152,10 @@ func (p *Pages) loginRoutes() []web.Route {
 		{Pattern: "POST /no-access", Handler: p.noAccess},
 		{Pattern: "GET /logout", Handler: p.logoutPage},
 		{Pattern: "GET /signed-out", Handler: p.signedOutPage},
+		{Pattern: "GET /invitation", Handler: p.invitationPage},
+		{Pattern: "POST /invitation", Handler: p.acceptInvitation},
 	}
+	return append(routes, p.mailCodeRoutes()...)
 }
 
 type handler = func(w http.ResponseWriter, r *http.Request) error

@@ -163,7 +163,7 @@ func newWorld(t testing.TB, change ...func(c *Config)) *world {
 	w.people, err = identity.New(t.Context(), identity.Config{DB: d, Cache: mem, Seal: sealer, Audit: acts, Log: log, Now: w.clock.now, Revoke: w.outbox.EndUser})
 	must(err)
 	c := Config{
-		Site: w.site, People: w.people, Cache: mem, Audit: acts, Log: log, Registration: true, RequireVerifiedEmail: true, Now: w.clock.now,
+		Site: w.site, People: w.people, Cache: mem, Audit: acts, Log: log, Registration: true, Invitations: true, RequireVerifiedEmail: true, Now: w.clock.now,
 	}
 	w.others, err = upstream.OpenProviders(t.Context(), d, sealer, acts, w.clock.now)
 	must(err)

@@ -21,6 +21,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"github.com/gatehouse-id/gatehouse/identity"
 	"github.com/gatehouse-id/gatehouse/internal/db"
 	"github.com/gatehouse-id/gatehouse/internal/mail"
 	"github.com/gatehouse-id/gatehouse/internal/seal"
@@ -95,6 +96,7 @@ type settings struct {
 	MailFrom string `env:"GATEHOUSE_MAIL_FROM" placeholder:"ADDRESS" group:"mail" help:"Sender of mails, such as \"Example <no-reply@example.com>\"."`
 
 	Registration         string `env:"GATEHOUSE_REGISTRATION" default:"open" enum:"open,invite,off" placeholder:"WHO" group:"people" help:"Who may create an account: open lets everybody, invite those who were invited (gatehouse user invite), off nobody. [${default}]"`
+	MailCodes            bool   `env:"GATEHOUSE_MAIL_CODES" default:"false" negatable:"" group:"people" help:"Let people sign in by a one-time code sent by mail in place of the password; it counts as one factor. [${default}]"`
 	RequireVerifiedEmail bool   `env:"GATEHOUSE_REQUIRE_VERIFIED_EMAIL" default:"true" negatable:"" group:"people" help:"Let people into apps only after they have proven their email address. [${default}]"`
 	PasswordWorkers      int    `env:"GATEHOUSE_PASSWORD_WORKERS" default:"0" placeholder:"N" group:"people" help:"Passwords checked at the same time; each takes 19 MiB. 0: one for each processor. [${default}]"`
 
@@ -113,6 +115,8 @@ type settings struct {
 	VerifyTTL      time.Duration `name:"verify-ttl" env:"GATEHOUSE_VERIFY_TTL" default:"24h" placeholder:"TIME" group:"life" help:"Link that confirms an email address. [${default}]"`
 	ResetTTL       time.Duration `name:"reset-ttl" env:"GATEHOUSE_RESET_TTL" default:"30m" placeholder:"TIME" group:"life" help:"Link to set a new password. [${default}]"`
 	ChangeTTL      time.Duration `name:"change-ttl" env:"GATEHOUSE_CHANGE_TTL" default:"24h" placeholder:"TIME" group:"life" help:"Link that confirms a new email address of an account. [${default}]"`
+	InviteTTL      time.Duration `name:"invite-ttl" env:"GATEHOUSE_INVITE_TTL" default:"7d" placeholder:"TIME" group:"life" help:"Invitation, unless it is given a life of its own. [${default}]"`
+	MailCodeTTL    time.Duration `name:"mail-code-ttl" env:"GATEHOUSE_MAIL_CODE_TTL" default:"10m" placeholder:"TIME" group:"life" help:"Code to sign in with, sent by mail. [${default}]"`
 	KeyRotation    time.Duration `env:"GATEHOUSE_KEY_ROTATION" default:"90d" placeholder:"TIME" group:"life" help:"Signing key in use. [${default}]"`
 	JWKSCache      time.Duration `name:"jwks-cache" env:"GATEHOUSE_JWKS_CACHE" default:"1h" placeholder:"TIME" group:"life" help:"How long apps may keep the list of public keys; a new key waits this long before it signs. [${default}]"`
 
@@ -220,6 +224,8 @@ func (s *settings) checkNumbers() error {
 		{"verify-ttl", s.VerifyTTL, time.Minute, 30 * day},
 		{"reset-ttl", s.ResetTTL, time.Minute, day},
 		{"change-ttl", s.ChangeTTL, time.Minute, 30 * day},
+		{"invite-ttl", s.InviteTTL, time.Hour, identity.MaxInvitationLife},
+		{"mail-code-ttl", s.MailCodeTTL, time.Minute, time.Hour},
 		{"audit-retention", s.AuditRetention, day, 36500 * day},
 		{"key-rotation", s.KeyRotation, time.Hour, 3650 * day},
 		{"jwks-cache", s.JWKSCache, time.Second, 7 * day},

@@ -39,6 +39,8 @@ import (
 const (
 	// eraseEvery is well below the least grace period; a server that is often restarted gets round to it too.
 	eraseEvery = 10 * time.Minute
+	// inviteEvery is how long an invitation made by a command waits for its mail.
+	inviteEvery = 5 * time.Second
 	// drainTime bounds how long a stopping server waits for requests and mails under way.
 	drainTime = 20 * time.Second
 	// openTime bounds how long a start waits for database and cache.
@@ -158,7 +160,7 @@ func (c *serveCommand) Run(t *terminal) error {
 		DB: data.db, Cache: data.cache, Seal: data.seal, Audit: data.audit, Log: log, Revoke: outbox.EndUser,
 		SessionIdle: s.SessionIdle, SessionMax: s.SessionMax, PasswordWorkers: s.PasswordWorkers,
 		ErasureGrace: s.ErasureGrace, ExportLife: s.ExportTTL, Origin: site.Origin(), Name: s.Name,
-		LinkLife: identity.LinkLife{Verify: s.VerifyTTL, Reset: s.ResetTTL, Change: s.ChangeTTL},
+		LinkLife: identity.LinkLife{Verify: s.VerifyTTL, Reset: s.ResetTTL, Change: s.ChangeTTL, Invite: s.InviteTTL, Code: s.MailCodeTTL},
 		Limits: identity.Limits{
 			AccountTries: s.LimitAccountTries, AccountWindow: s.LimitAccountWindow,
 			AddressTries: s.LimitAddressTries, AddressWindow: s.LimitAddressWindow, NetworkTries: s.LimitNetworkTries,
@@ -199,7 +201,7 @@ func (c *serveCommand) Run(t *terminal) error {
 		Upstream: trips,
 		Site:     site, People: people, OAuth: protocol, Mail: queue, Inbox: inbox, Cache: data.cache, Audit: data.audit, Log: log,
 		Name: s.Name, Registration: s.Registration == "open", RegistrationsPerHour: s.LimitRegistrations,
-		Invitations: s.Registration != "off", RequireVerifiedEmail: s.RequireVerifiedEmail,
+		Invitations: s.Registration != "off", MailCodes: s.MailCodes, RequireVerifiedEmail: s.RequireVerifiedEmail,
 	})
 	if err != nil {
 		return err
@@ -235,6 +237,7 @@ func (c *serveCommand) Run(t *terminal) error {
 	background.every(10*time.Second, "chain audit log", tree.Append)
 	background.once("maintain audit log", tree.Maintain)
 	background.every(time.Hour, "maintain audit log", tree.Maintain)
+	background.every(inviteEvery, "send invitations", pages.SendInvitations)
 	background.every(time.Minute, "tend privacy", pages.TendPrivacy)
 	background.every(eraseEvery, "erase people", pages.EraseDue)
 	background.every(time.Hour, "purge", func(ctx context.Context) error {

@@ -16,16 +16,20 @@ import (
 )
 
 type userCommands struct {
-	Create        userCreate        `cmd:"" help:"Create an account, with a one-time password (which is printed) unless one is given."`
-	List          userList          `cmd:"" help:"List accounts."`
-	Disable       userDisable       `cmd:"" help:"Close an account: its sessions and tokens end at once."`
-	Enable        userEnable        `cmd:"" help:"Open a disabled account again."`
-	ResetPassword userResetPassword `cmd:"" help:"Give an account a new one-time password, which is printed; its sessions end."`
-	TwoStepOff    userTwoStepOff    `cmd:"" help:"Turn an account's two-step sign-in off, for somebody who lost phone and recovery codes."`
-	Import        userImport        `cmd:"" help:"Take people over from a file or from another system's export, with their passwords."`
-	Export        userExport        `cmd:"" help:"Write everything held about a person into a zip file."`
-	Delete        userDelete        `cmd:"" help:"Close an account and erase it when the grace period is over; the person is told. user enable calls it off."`
-	Erase         userErase         `cmd:"" help:"Erase accounts at once and for good."`
+	Create           userCreate           `cmd:"" help:"Create an account, with a one-time password (which is printed) unless one is given."`
+	List             userList             `cmd:"" help:"List accounts."`
+	Disable          userDisable          `cmd:"" help:"Close an account: its sessions and tokens end at once."`
+	Enable           userEnable           `cmd:"" help:"Open a disabled account again."`
+	ResetPassword    userResetPassword    `cmd:"" help:"Give an account a new one-time password, which is printed; its sessions end."`
+	TwoStepOff       userTwoStepOff       `cmd:"" help:"Turn an account's two-step sign-in off, for somebody who lost phone and recovery codes."`
+	Invite           userInvite           `cmd:"" help:"Invite somebody by mail to make an account, also where registration is not open."`
+	Invitations      userInvitations      `cmd:"" help:"List invitations that were not accepted."`
+	ResendInvitation userResendInvitation `cmd:"" help:"Send another mail, with another link and a new life; the older link dies."`
+	RevokeInvitation userRevokeInvitation `cmd:"" help:"Withdraw an invitation; its link dies."`
+	Import           userImport           `cmd:"" help:"Take people over from a file or from another system's export, with their passwords."`
+	Export           userExport           `cmd:"" help:"Write everything held about a person into a zip file."`
+	Delete           userDelete           `cmd:"" help:"Close an account and erase it when the grace period is over; the person is told. user enable calls it off."`
+	Erase            userErase            `cmd:"" help:"Erase accounts at once and for good."`
 }
 
 // openPeople is the part of serve's wiring that looks after people.

@@ -9,6 +9,7 @@ import (
 const (
 	sessionCookie = "gatehouse-session"
 	loginCookie   = "gatehouse-login"
+	mailCookie    = "gatehouse-mail"
 )
 
 // SessionToken returns the session cookie's value, or "".
@@ -27,24 +28,39 @@ func (s Site) ClearSessionToken(w http.ResponseWriter) {
 // LoginTicket returns the ticket of a login in progress for an interaction ("" for a login without one). Each interaction
 // has a cookie of its own, so that tabs do not disturb each other.
 func (s Site) LoginTicket(r *http.Request, interaction string) string {
-	return s.cookie(r, loginName(interaction))
+	return s.cookie(r, ticketName(loginCookie, interaction))
 }
 
 // SetLoginTicket sets the ticket of a login in progress.
 func (s Site) SetLoginTicket(w http.ResponseWriter, interaction, ticket string, expires time.Time) {
-	s.setCookie(w, loginName(interaction), ticket, expires)
+	s.setCookie(w, ticketName(loginCookie, interaction), ticket, expires)
 }
 
 // ClearLoginTicket removes the ticket of a login in progress.
 func (s Site) ClearLoginTicket(w http.ResponseWriter, interaction string) {
-	s.setCookie(w, loginName(interaction), "", time.Time{})
+	s.setCookie(w, ticketName(loginCookie, interaction), "", time.Time{})
 }
 
-func loginName(interaction string) string {
+// MailTicket returns the ticket of a sign-in by a code from a mail, per interaction as LoginTicket.
+func (s Site) MailTicket(r *http.Request, interaction string) string {
+	return s.cookie(r, ticketName(mailCookie, interaction))
+}
+
+// SetMailTicket sets the ticket of a sign-in by a code from a mail.
+func (s Site) SetMailTicket(w http.ResponseWriter, interaction, ticket string, expires time.Time) {
+	s.setCookie(w, ticketName(mailCookie, interaction), ticket, expires)
+}
+
+// ClearMailTicket removes the ticket of a sign-in by a code from a mail.
+func (s Site) ClearMailTicket(w http.ResponseWriter, interaction string) {
+	s.setCookie(w, ticketName(mailCookie, interaction), "", time.Time{})
+}
+
+func ticketName(cookie, interaction string) string {
 	if interaction == "" {
-		return loginCookie
+		return cookie
 	}
-	return loginCookie + "-" + interaction
+	return cookie + "-" + interaction
 }
 
 func (s Site) name(name string) string {
