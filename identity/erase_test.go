@@ -371,6 +371,7 @@ func (w *world) tablesOfPeople(t *testing.T) (tables []string) {
 // whereHeld says for each table of people where its rows stand in a person's file of data (see docs/privacy.md).
 var whereHeld = map[string]string{
 	"profiles":        "profile.json",
+	"preferences":     "preferences.json",
 	"data_keys":       "nowhere: it is a key, not data",
 	"totp":            "factors.json",
 	"recovery_codes":  "factors.json",

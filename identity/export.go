@@ -22,6 +22,8 @@ type Holdings struct {
 	MailLinks []HeldLink    `json:"mail_links"`
 	Linked    []HeldLinked  `json:"linked_accounts"`
 	Rights    HeldRights    `json:"rights"`
+
+	Preferences *HeldPreferences `json:"preferences,omitempty"` // nil: none were set
 }
 
 // HeldAccount is a row of users, of erasures and of imported.
@@ -39,6 +41,12 @@ type HeldAccount struct {
 	ErasureDueAt       time.Time `json:"erasure_due_at,omitzero"`
 
 	Imported []HeldImport `json:"imported,omitempty"`
+}
+
+// HeldPreferences is a row of preferences.
+type HeldPreferences struct {
+	Preferences
+	UpdatedAt time.Time `json:"updated_at"`
 }
 
 // HeldFactors tells which factors a person has beside the password.
@@ -116,6 +124,9 @@ func (d *Directory) Holdings(ctx context.Context, userID string) (h Holdings, er
 		return h, fmt.Errorf("read imports: %w", err)
 	}
 	h.Profile = u.Profile
+	if !u.Preferences.UpdatedAt.IsZero() {
+		h.Preferences = &HeldPreferences{u.Preferences, u.Preferences.UpdatedAt}
+	}
 	var created, confirmed db.Time
 	switch err := d.db.QueryRow(ctx, `SELECT created_at, confirmed_at FROM totp WHERE user_id = $1`, userID).Scan(&created, &confirmed); {
 	case err == nil:

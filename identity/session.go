@@ -47,6 +47,8 @@ type Session struct {
 	HasPasskey         bool
 	Role               string
 
+	Preferences Preferences // in force; filled by Session only
+
 	Device Device // filled by Sessions only
 
 	tokenHash []byte // of the cookie it was found by
@@ -140,18 +142,23 @@ func (d *Directory) Session(ctx context.Context, token string) (Session, error) 
 	}
 	now := d.now()
 	s := Session{tokenHash: hashToken(token)}
-	var authTime, created, lastSeen, expires db.Time
+	var authTime, created, lastSeen, expires, preferencesAt db.Time
+	var dataKey, preferences, profile []byte
 	err := d.db.QueryRow(ctx, `SELECT s.id, s.user_id, s.auth_time, s.amr, s.created_at, s.last_seen_at, s.expires_at,
-		u.email_verified, u.must_change_password, u.role,
+		u.email_verified, u.must_change_password, u.role, k.wrapped, pr.sealed, pr.updated_at, CASE WHEN pr.user_id IS NULL THEN p.sealed END,
 		EXISTS (SELECT 1 FROM totp t WHERE t.user_id = u.id AND t.confirmed_at IS NOT NULL),
 		EXISTS (SELECT 1 FROM passkeys pk WHERE pk.user_id = u.id)
-		FROM sessions s JOIN users u ON u.id = s.user_id
+		FROM sessions s JOIN users u ON u.id = s.user_id JOIN data_keys k ON k.user_id = u.id
+		LEFT JOIN preferences pr ON pr.user_id = u.id LEFT JOIN profiles p ON p.user_id = u.id
 		WHERE s.token_hash = $1 AND s.expires_at > $2 AND s.last_seen_at > $3 AND u.status = 'active'`,
 		s.tokenHash, db.At(now), db.At(now.Add(-d.sessionIdle))).
-		Scan(&s.ID, &s.UserID, &authTime, db.JSON(&s.AMR), &created, &lastSeen, &expires, &s.EmailVerified, &s.MustChangePassword, &s.Role, &s.HasTOTP,
-			&s.HasPasskey)
+		Scan(&s.ID, &s.UserID, &authTime, db.JSON(&s.AMR), &created, &lastSeen, &expires, &s.EmailVerified, &s.MustChangePassword, &s.Role,
+			&dataKey, &preferences, &preferencesAt, &profile, &s.HasTOTP, &s.HasPasskey)
 	if err != nil {
 		return Session{}, fmt.Errorf("read session: %w", err)
+	}
+	if s.Preferences, err = d.sessionPreferences(s.UserID, dataKey, preferences, preferencesAt, profile); err != nil {
+		return Session{}, err
 	}
 	s.AuthTime, s.CreatedAt, s.LastSeenAt, s.ExpiresAt = authTime.Time, created.Time, lastSeen.Time, expires.Time
 	if now.Sub(s.LastSeenAt) >= min(seenEvery, d.sessionIdle/4) {

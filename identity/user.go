@@ -41,6 +41,7 @@ type User struct {
 	UpdatedAt          time.Time
 	PasswordChangedAt  time.Time
 	Profile            Profile
+	Preferences Preferences // in force: with none set, as the profile says
 }
 
 // TwoStep tells whether the person has a second factor, without which there is no signing in.
@@ -98,6 +99,7 @@ func (d *Directory) Create(ctx context.Context, n NewUser) (User, error) {
 		MustChangePassword: n.MustChangePassword, CreatedAt: now, UpdatedAt: now, PasswordChangedAt: now, Profile: profile,
 	}
 	u.Profile.UpdatedAt = now
+	u.Preferences = u.Preferences.inForce(profile)
 	if n.passwordless {
 		u.HasPassword, u.PasswordChangedAt = false, time.Time{}
 	}
@@ -215,17 +217,20 @@ type userRow struct {
 	decoy                            string // without a user: whose password's time to take instead
 	dataKey, email, profile          []byte
 	profileAt, created, updated, pwd db.Time
+	preferences                      []byte
+	preferencesAt                    db.Time
 }
 
 const userSelect = `SELECT u.id, k.wrapped, u.email, u.email_verified, u.password_hash, u.password_changed_at, u.must_change_password,
-	u.role, u.status, u.created_at, u.updated_at, p.sealed, p.updated_at, t.confirmed_at IS NOT NULL,
+	u.role, u.status, u.created_at, u.updated_at, p.sealed, p.updated_at, pr.sealed, pr.updated_at, t.confirmed_at IS NOT NULL,
 	EXISTS (SELECT 1 FROM passkeys pk WHERE pk.user_id = u.id)
-	FROM users u JOIN data_keys k ON k.user_id = u.id LEFT JOIN profiles p ON p.user_id = u.id LEFT JOIN totp t ON t.user_id = u.id`
+	FROM users u JOIN data_keys k ON k.user_id = u.id LEFT JOIN profiles p ON p.user_id = u.id
+	LEFT JOIN preferences pr ON pr.user_id = u.id LEFT JOIN totp t ON t.user_id = u.id`
 
 func scanUser(row db.Scanner) (r userRow, err error) {
 	u := &r.user
 	err = row.Scan(&u.ID, &r.dataKey, &r.email, &u.EmailVerified, &r.passwordHash, &r.pwd, &u.MustChangePassword,
-		&u.Role, &u.Status, &r.created, &r.updated, &r.profile, &r.profileAt, &u.HasTOTP, &u.HasPasskey)
+		&u.Role, &u.Status, &r.created, &r.updated, &r.profile, &r.profileAt, &r.preferences, &r.preferencesAt, &u.HasTOTP, &u.HasPasskey)
 	return r, err
 }
 
@@ -243,6 +248,10 @@ func (d *Directory) openUser(r userRow) (User, error) {
 	if u.Profile, err = openProfile(own, u.ID, r.profile); err != nil {
 		return User{}, err
 	}
+	if u.Preferences, err = openPreferences(own, u.ID, r.preferences, r.preferencesAt); err != nil {
+		return User{}, err
+	}
+	u.Preferences = u.Preferences.inForce(u.Profile)
 	u.Email = string(email)
 	u.HasPassword = r.passwordHash != ""
 	u.CreatedAt, u.UpdatedAt, u.PasswordChangedAt, u.Profile.UpdatedAt = r.created.Time, r.updated.Time, r.pwd.Time, r.profileAt.Time

@@ -37,6 +37,7 @@ func (p *Pages) accountRoutes() []web.Route {
 		{Pattern: "GET /confirm", Handler: p.signedIn(p.confirmPage)},
 		{Pattern: "POST /confirm", Handler: p.signedIn(p.confirm)},
 	}
+	routes = append(routes, p.preferencesRoutes()...)
 	routes = append(routes, p.privacyRoutes()...)
 	routes = append(routes, p.groupRoutes()...)
 	if p.Inbox != nil {
@@ -131,7 +132,7 @@ func (p *Pages) accountPage(w http.ResponseWriter, r *http.Request, s identity.S
 		Apps:     l.many("account.apps", len(apps)),
 	}
 	if !u.PasswordChangedAt.IsZero() {
-		page.Password = l.text("account.password.since", l.when(u.PasswordChangedAt, p.Now(), u.Profile.Zoneinfo))
+		page.Password = l.text("account.password.since", l.when(u.PasswordChangedAt, p.Now(), u.Preferences.Zone))
 	}
 	if u.HasTOTP {
 		left, err := p.People.RecoveryCodesLeft(r.Context(), u.ID)

@@ -57,7 +57,7 @@ func (p *Pages) activityPage(w http.ResponseWriter, r *http.Request, s identity.
 	}
 	l, now, names := p.locale(ctx), p.Now(), map[string]string{}
 	for _, a := range acts {
-		row := activityRow{What: l.act(a), Refused: a.Outcome == audit.Failure, When: l.when(a.At, now, u.Profile.Zoneinfo)}
+		row := activityRow{What: l.act(a), Refused: a.Outcome == audit.Failure, When: l.when(a.At, now, u.Preferences.Zone)}
 		if a.Place.UserAgent != "" {
 			row.Device = l.device(a.Place.UserAgent)
 		}

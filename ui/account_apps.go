@@ -34,10 +34,10 @@ func (p *Pages) appsPage(w http.ResponseWriter, r *http.Request, s identity.Sess
 	for _, app := range apps {
 		row := appRow{
 			ID: app.Client.ID, Name: app.Client.Name, Site: webURL(app.Client.ClientURI),
-			Since: l.when(app.Since, now, u.Profile.Zoneinfo),
+			Since: l.when(app.Since, now, u.Preferences.Zone),
 		}
 		if !app.LastUsed.IsZero() {
-			row.LastUsed = l.when(app.LastUsed, now, u.Profile.Zoneinfo)
+			row.LastUsed = l.when(app.LastUsed, now, u.Preferences.Zone)
 		}
 		if row.Name == "" {
 			row.Name = app.Client.ID

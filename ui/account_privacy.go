@@ -60,7 +60,7 @@ func (p *Pages) privacyPage(w http.ResponseWriter, r *http.Request, s identity.S
 	page, l := privacyPage{Done: done(r), Person: s.UserID}, p.locale(ctx)
 	switch e, err := p.People.Export(ctx, u.ID); {
 	case err == nil:
-		page.Export = &exportRow{ID: e.ID, Ready: e.Ready(), Done: e.Done, Parts: e.Parts, Until: l.moment(e.ExpiresAt, u.Profile.Zoneinfo)}
+		page.Export = &exportRow{ID: e.ID, Ready: e.Ready(), Done: e.Done, Parts: e.Parts, Until: l.moment(e.ExpiresAt, u.Preferences.Zone)}
 		if e.Parts > 0 {
 			page.Export.Progress = l.text("account_privacy.working.parts", e.Done, e.Parts)
 		}
@@ -72,12 +72,12 @@ func (p *Pages) privacyPage(w http.ResponseWriter, r *http.Request, s identity.S
 		return err
 	}
 	for _, c := range consents {
-		row := consentRow{Name: c.ClientID, Since: l.moment(c.GrantedAt, u.Profile.Zoneinfo), Wording: c.TextVersion}
+		row := consentRow{Name: c.ClientID, Since: l.moment(c.GrantedAt, u.Preferences.Zone), Wording: c.TextVersion}
 		if client, err := p.OAuth.Clients.Get(ctx, c.ClientID); err == nil && client.Name != "" {
 			row.Name = client.Name
 		}
 		if !c.UpdatedAt.Equal(c.GrantedAt) {
-			row.Changed = l.moment(c.UpdatedAt, u.Profile.Zoneinfo)
+			row.Changed = l.moment(c.UpdatedAt, u.Preferences.Zone)
 		}
 		for _, scope := range c.Scopes {
 			if words, ok := l.texts["scope."+scope]; ok {
@@ -178,7 +178,7 @@ func (p *Pages) deletePage(w http.ResponseWriter, r *http.Request, s identity.Se
 }
 
 func (p *Pages) showDelete(w http.ResponseWriter, r *http.Request, u identity.User, problems identity.FieldErrors) error {
-	until := p.locale(r.Context()).moment(p.Now().Add(p.People.ErasureGrace()), u.Profile.Zoneinfo)
+	until := p.locale(r.Context()).moment(p.Now().Add(p.People.ErasureGrace()), u.Preferences.Zone)
 	v := view{Name: "account_delete", Wide: true, Nav: "privacy", Content: deletePage{Person: u.ID, Email: u.Email, Until: until, Errors: problems}}
 	v.Status = statusOf(problems)
 	return p.render(w, r, v)
@@ -211,7 +211,7 @@ func (p *Pages) deleteAccount(w http.ResponseWriter, r *http.Request, s identity
 	}
 	p.sent(r, p.mailErasureAsked(r.Context(), u, due, deviceOf(r)))
 	p.Site.ClearSessionToken(w)
-	return p.render(w, r, view{Name: "account_closed", Content: p.locale(r.Context()).moment(due, u.Profile.Zoneinfo)})
+	return p.render(w, r, view{Name: "account_closed", Content: p.locale(r.Context()).moment(due, u.Preferences.Zone)})
 }
 
 // closing stands for an interaction in the login of somebody whose account is closing. No interaction has this id.
@@ -247,7 +247,7 @@ func (p *Pages) closingPage(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return p.render(w, r, view{Name: "account_closing", Content: p.locale(r.Context()).moment(due, u.Profile.Zoneinfo)})
+	return p.render(w, r, view{Name: "account_closing", Content: p.locale(r.Context()).moment(due, u.Preferences.Zone)})
 }
 
 // keep calls the erasure off and signs the person in.
@@ -314,14 +314,14 @@ func (p *Pages) EraseDue(ctx context.Context) error {
 func (p *Pages) mailExportReady(ctx context.Context, u identity.User, until time.Time) error {
 	l := p.localeFor(ctx, u)
 	return p.post(ctx, u.Email, l, letter{
-		name: "export_ready", act: []string{l.text("mail.export_until", l.moment(until, u.Profile.Zoneinfo))}, link: p.Site.URL("/account/privacy"),
+		name: "export_ready", act: []string{l.text("mail.export_until", l.moment(until, u.Preferences.Zone))}, link: p.Site.URL("/account/privacy"),
 	})
 }
 
 // mailErasureAsked tells a person that their account is closed and when it is erased.
 func (p *Pages) mailErasureAsked(ctx context.Context, u identity.User, due time.Time, dev identity.Device) error {
 	l := p.localeFor(ctx, u)
-	act := []string{l.text("mail.erasure_day", l.moment(due, u.Profile.Zoneinfo))}
+	act := []string{l.text("mail.erasure_day", l.moment(due, u.Preferences.Zone))}
 	if dev != (identity.Device{}) {
 		act = append([]string{p.act(l, u, dev)}, act...)
 	}

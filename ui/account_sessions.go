@@ -35,7 +35,7 @@ func (p *Pages) sessionsPage(w http.ResponseWriter, r *http.Request, s identity.
 	for _, one := range sessions {
 		row := sessionRow{
 			ID: one.ID, Device: l.device(one.Device.UserAgent), TwoStep: one.ACR() == identity.ACRMFA,
-			Since: l.when(one.CreatedAt, now, u.Profile.Zoneinfo), LastSeen: l.when(one.LastSeenAt, now, u.Profile.Zoneinfo),
+			Since: l.when(one.CreatedAt, now, u.Preferences.Zone), LastSeen: l.when(one.LastSeenAt, now, u.Preferences.Zone),
 		}
 		if one.Device.Address.IsValid() {
 			row.Address = one.Device.Address.String()

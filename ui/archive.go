@@ -64,6 +64,7 @@ func (a Archive) Write(ctx context.Context, userID string, w io.Writer, progress
 		{"about.json", func() (any, error) { return aboutArchive{ArchiveFormat, userID, made}, nil }},
 		{"account.json", func() (any, error) { return held.Account, nil }},
 		{"profile.json", func() (any, error) { return held.Profile, nil }},
+		{"preferences.json", func() (any, error) { return held.Preferences, nil }},
 		{"factors.json", func() (any, error) { return held.Factors, nil }},
 		{"sessions.json", func() (any, error) { return held.Sessions, nil }},
 		{"mail_links.json", func() (any, error) { return held.MailLinks, nil }},

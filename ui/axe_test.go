@@ -208,6 +208,11 @@ var sights = []sight{
 		b := s.member()
 		return b.press(b.get("/account/profile"), "profile-submit", map[string]string{"website": "javascript:1", "phone_number": "x"})
 	}},
+	{"account_preferences", "", func(s *scene) page { return s.open("/account/preferences?done=saved") }},
+	{"account_preferences", "problems", func(s *scene) page {
+		b := s.member()
+		return b.press(b.get("/account/preferences"), "preferences-submit", map[string]string{"zone": "Moon/Sea", "language": "x"})
+	}},
 	{"account_email", "", func(s *scene) page { return s.open("/account/email") }},
 	{"account_email_link", "", func(s *scene) page {
 		token, err := s.people.NewLink(s.t.Context(), s.alice.ID, identity.ChangeEmail, "new@example.com")

@@ -135,7 +135,7 @@ type audience struct {
 	app    string // ui_locales of the app that sent the person
 	accept string // Accept-Language of the browser
 	token  string // of the session, whose person may have said which language they prefer
-	userID string // the same person, once the session was read
+	reader *identity.Preferences // of the same person, once the session was read
 	picked *locale
 	alone  bool // ask the stores nothing: they are what failed
 }
@@ -198,45 +198,44 @@ func (p *Pages) pick(ctx context.Context, a *audience) *locale {
 	if l, ok := p.named(a.app); ok {
 		return l
 	}
-	if l, ok := p.named(p.preference(ctx, a)); ok {
+	if l, ok := p.named(p.preferences(ctx, a).Language); ok {
 		return l
 	}
 	return p.nearest(parseLanguages(a.accept))
 }
 
-// preference is the language in the profile of the person who is signed in, "" if there is none. That it cannot be read
-// is no reason to show no page.
-func (p *Pages) preference(ctx context.Context, a *audience) string {
+// preferences are those of the person who is signed in, none without one. That they cannot be read is no reason to show no page.
+func (p *Pages) preferences(ctx context.Context, a *audience) identity.Preferences {
 	if a.alone {
-		return ""
+		return identity.Preferences{}
 	}
-	if a.userID == "" && a.token != "" {
+	if a.reader == nil && a.token != "" {
 		s, err := p.People.Session(ctx, a.token)
-		if err != nil {
-			return p.unheard(ctx, err)
+		if err != nil && !errors.Is(err, identity.ErrNotFound) {
+			p.Log.WarnContext(ctx, "preferences not read", "err", err)
 		}
-		a.userID = s.UserID
+		a.reader = &s.Preferences
 	}
-	if a.userID == "" {
-		return ""
+	if a.reader == nil {
+		return identity.Preferences{}
 	}
-	u, err := p.People.User(ctx, a.userID)
-	if err != nil {
-		return p.unheard(ctx, err)
-	}
-	return u.Profile.Locale
+	return *a.reader
 }
 
-func (p *Pages) unheard(ctx context.Context, err error) string {
-	if !errors.Is(err, identity.ErrNotFound) {
-		p.Log.WarnContext(ctx, "language preference not read", "err", err)
+// theme is how the person who is signed in wants to see the page that answers a request; empty: as the device does.
+func (p *Pages) theme(ctx context.Context) string {
+	a := audienceOf(ctx)
+	if a == nil {
+		return ""
 	}
-	return ""
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return p.preferences(ctx, a).Theme
 }
 
 // localeFor is the language of a mail to a person: what they prefer, else that of the page which caused it.
 func (p *Pages) localeFor(ctx context.Context, u identity.User) *locale {
-	if l, ok := p.named(u.Profile.Locale); ok {
+	if l, ok := p.named(u.Preferences.Language); ok {
 		return l
 	}
 	return p.locale(ctx)

@@ -226,7 +226,7 @@ func TestMailSpeaksToPerson(t *testing.T) {
 	if got, want := forgot(), w.pages.locales[1].text("mail.reset.subject", "Gatehouse"); got != want {
 		t.Errorf("with a preference the subject is %q, want %q", got, want)
 	}
-	u.Profile.Locale = "ar"
+	u.Preferences.Language = "ar"
 	if err := w.pages.mailPasswordChanged(t.Context(), u, identity.Device{Address: netip.MustParseAddr("2001:db8::7")}); err != nil {
 		t.Fatal(err)
 	}

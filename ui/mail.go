@@ -81,7 +81,7 @@ func (p *Pages) act(l *locale, u identity.User, dev identity.Device) string {
 	if dev.Address.IsValid() {
 		place = dev.Address.String()
 	}
-	return l.text("mail.act", l.moment(p.Now(), u.Profile.Zoneinfo), l.device(dev.UserAgent), place)
+	return l.text("mail.act", l.moment(p.Now(), u.Preferences.Zone), l.device(dev.UserAgent), place)
 }
 
 // post puts the words together and hands the letter over. Mail is a Queue in production, so that this takes no time.

@@ -33,8 +33,8 @@ type view struct {
 	ImageURL  string   // a client's logo
 	Frames    []string // pages of apps in frames, to sign out there
 
-	Lang, Dir, Brand, Script string // filled by render
-	Linked                   bool   // there are other services to sign in with
+	Lang, Dir, Theme, Brand, Script string // filled by render
+	Linked                          bool   // there are other services to sign in with
 }
 
 // scripts are the pages with a script. They do all their work without it, and no other page may run any.
@@ -61,6 +61,7 @@ func (p *Pages) render(w http.ResponseWriter, r *http.Request, v view) error {
 	if v.Title == "" {
 		v.Title = l.text(v.Name + ".title")
 	}
+	v.Theme = p.theme(r.Context())
 	v.Lang, v.Dir, v.Brand, v.Script = l.Lang, l.Dir, p.Config.Name, scripts[v.Name]
 	v.Linked = p.Upstream != nil && v.Nav != "" && len(p.Upstream.Providers.List()) > 0
 	var b bytes.Buffer

@@ -5,7 +5,6 @@ import (
 	"math"
 	"regexp"
 	"strconv"
-	"strings"
 	"testing"
 )
 
@@ -16,9 +15,11 @@ func TestContrast(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	light, rest, _ := strings.Cut(string(raw), "@media (prefers-color-scheme: dark)")
-	dark, _, _ := strings.Cut(rest, "\n}\n")
-	for name, css := range map[string]string{"light": light, "dark": dark} {
+	dark, err := fs.ReadFile(pageFiles, "assets/dark.css")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, css := range map[string]string{"light": string(raw), "dark": string(dark)} {
 		colours := map[string]float64{}
 		for _, m := range regexp.MustCompile(`--([a-z-]+): #([0-9a-f]{6});`).FindAllStringSubmatch(css, -1) {
 			colours[m[1]] = luminance(t, m[2])

@@ -219,7 +219,7 @@ func (p *Pages) session(r *http.Request) (s identity.Session, ok bool, err error
 	if errors.Is(err, identity.ErrNotFound) {
 		return s, false, nil
 	}
-	learn(r.Context(), func(a *audience) { a.userID = s.UserID })
+	learn(r.Context(), func(a *audience) { a.reader = &s.Preferences })
 	return s, err == nil, err
 }
 
