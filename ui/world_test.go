@@ -20,9 +20,7 @@ import (
 	"github.com/gatehouse-id/gatehouse/consent"
 	"github.com/gatehouse-id/gatehouse/identity"
 	"github.com/gatehouse-id/gatehouse/internal/audit"
-	"github.com/gatehouse-id/gatehouse/internal/cache"
 	"github.com/gatehouse-id/gatehouse/internal/db"
-	"github.com/gatehouse-id/gatehouse/internal/db/dbtest"
 	"github.com/gatehouse-id/gatehouse/internal/mail"
 	"github.com/gatehouse-id/gatehouse/internal/outbound"
 	"github.com/gatehouse-id/gatehouse/internal/seal"
@@ -135,11 +133,10 @@ func newWorld(t testing.TB, change ...func(c *Config)) *world {
 		t.Fatal(err)
 	}
 	w := &world{site: web.NewSite(issuer), clock: &clock{at: time.Now().Add(-5 * time.Minute).Truncate(time.Second)}}
-	d := dbtest.OpenSQLite(t)
+	d, mem := stores(t, w.clock.now)
 	w.db = d
 	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
 	sealer := testSealer(t)
-	mem := cache.NewMemory(w.clock.now)
 	acts, err := audit.Open(t.Context(), d, sealer, log, w.clock.now)
 	if err != nil {
 		t.Fatal(err)
