@@ -41,7 +41,7 @@ type User struct {
 	UpdatedAt          time.Time
 	PasswordChangedAt  time.Time
 	Profile            Profile
-	Preferences Preferences // in force: with none set, as the profile says
+	Preferences        Preferences // in force: with none set, as the profile says
 }
 
 // TwoStep tells whether the person has a second factor, without which there is no signing in.

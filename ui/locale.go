@@ -132,9 +132,9 @@ func loadTexts(files fs.FS, dir string) (texts, error) {
 // behind the answer speak the language of the page too.
 type audience struct {
 	mu     sync.Mutex
-	app    string // ui_locales of the app that sent the person
-	accept string // Accept-Language of the browser
-	token  string // of the session, whose person may have said which language they prefer
+	app    string                // ui_locales of the app that sent the person
+	accept string                // Accept-Language of the browser
+	token  string                // of the session, whose person may have said which language they prefer
 	reader *identity.Preferences // of the same person, once the session was read
 	picked *locale
 	alone  bool // ask the stores nothing: they are what failed

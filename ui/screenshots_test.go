@@ -47,7 +47,7 @@ func TestScreenshots(t *testing.T) {
 		g = newGallery(t, w.handler)
 	}
 	for _, path := range []string{"", "/profile", "/preferences", "/apps", "/sessions", "/activity", "/privacy"} {
-		p := b.get("/account" + path).want(200, "sign-out")
+		p := b.get("/account"+path).want(200, "sign-out")
 		if g == nil {
 			continue
 		}
