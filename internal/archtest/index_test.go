@@ -19,10 +19,11 @@ import (
 
 // small are the tables that do not grow with people, and may be read whole.
 var small = map[string]string{
-	"audit_head":   "one row",
-	"secrets":      "a handful of rows",
-	"signing_keys": "a few rows a year",
-	"providers":    "as many as there are other places to sign in",
+	"audit_head":    "one row",
+	"secrets":       "a handful of rows",
+	"signing_keys":  "a few rows a year",
+	"event_streams": "at most one for each app",
+	"providers":     "as many as there are other places to sign in",
 }
 
 // whole are the statements that read a large table to its end, and why they may.
@@ -237,7 +238,7 @@ func explain(t *testing.T, conn *sql.Conn, text string) (node, error) {
 }
 
 var (
-	sqlStart = regexp.MustCompile(`^\s*(SELECT|INSERT|UPDATE|DELETE|WITH)\s`)
+	sqlStart = regexp.MustCompile(`^\s*(SELECT|INSERT INTO|UPDATE|DELETE FROM|WITH)\s`)
 	// An INSERT to which rows of values are added at run time reads nothing.
 	valuesFollow = regexp.MustCompile(`^\s*INSERT INTO \w+ \([^()]*\)(\s*VALUES)?\s*$`)
 	// A condition to which a list is added.
