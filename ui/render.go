@@ -41,7 +41,7 @@ type view struct {
 var scripts = map[string]string{
 	"register": "strength.js", "reset": "strength.js", "password_new": "strength.js", "account_password": "strength.js",
 	"logout_frames": "frames.js",
-	"invitation": "strength.js",
+	"invitation":    "strength.js",
 }
 
 // render writes a page. It is complete before its first byte goes out, so that a failing template gives an error page.

@@ -104,11 +104,11 @@ func (p *Pages) hinted(r *http.Request, v visit, notice string) (n upstream.Prov
 func (p *Pages) signInTrip(v visit, provider, hint string) (upstream.Trip, upstream.Wish) {
 	in := v.Interaction
 	return upstream.Trip{
-			Provider: provider, Purpose: upstream.ForSignIn, Interaction: v.ID,
-			Fresh: slices.Contains(in.Prompt, "login") || v.SignedIn && in.Reason != "" && in.Reason != reasonAccount,
-		}, upstream.Wish{
-			LoginHint: firstNonEmpty(hint, in.LoginHint), SelectAccount: slices.Contains(in.Prompt, "select_account") || in.Reason == reasonAccount,
-		}
+		Provider: provider, Purpose: upstream.ForSignIn, Interaction: v.ID,
+		Fresh: slices.Contains(in.Prompt, "login") || v.SignedIn && in.Reason != "" && in.Reason != reasonAccount,
+	}, upstream.Wish{
+		LoginHint: firstNonEmpty(hint, in.LoginHint), SelectAccount: slices.Contains(in.Prompt, "select_account") || in.Reason == reasonAccount,
+	}
 }
 
 func firstNonEmpty(a, b string) string {
