@@ -86,12 +86,18 @@ func TestDemoInChromium(t *testing.T) {
 			if got := w.see("note"); !strings.Contains(got, "Refreshed") {
 				t.Errorf("after refresh the demo says %q", got)
 			}
-			w.click("log-out")
+			w.open(s.Issuer + "/logout")
 			w.see("logout-confirm")
 			w.shot("09-log-out")
 			w.click("logout-confirm")
 			w.see("logout-done")
 			w.shot("10-signed-out")
+			for range 100 { // the server tells the demo behind the scenes
+				if w.open(demo); w.has("sign-in") {
+					break
+				}
+				time.Sleep(100 * time.Millisecond)
+			}
 
 			// Again, now with a second step and without a question that was answered before.
 			w.open(demo)
@@ -120,6 +126,15 @@ func TestDemoInChromium(t *testing.T) {
 			other.fill("code", codes[0])
 			other.click("code-submit")
 			other.see("signed-in")
+
+			// Signing out in the demo signs out of the server, without a question, and leads back.
+			other.click("log-out")
+			other.see("sign-in")
+			if got := other.location().String(); got != demo {
+				t.Errorf("after signing out the browser is at %s, want %s", got, demo)
+			}
+			other.open(s.Issuer + "/account")
+			other.see("login-submit")
 		})
 	}
 }

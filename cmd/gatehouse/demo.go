@@ -109,6 +109,8 @@ type discovered struct {
 type visitor struct {
 	expires  time.Time
 	subject  string
+	session  string // at the issuer: the sid claim
+	raw      string // the ID token, to sign out with
 	token    *oauth2.Token
 	idToken  map[string]any
 	userinfo map[string]any
@@ -153,6 +155,7 @@ func startDemo(ctx context.Context, prefix string, s demoSettings, log *slog.Log
 		{Pattern: "GET /callback", Handler: d.callback},
 		{Pattern: "POST /refresh", Handler: d.refresh},
 		{Pattern: "POST /logout", Handler: d.logout},
+		{Pattern: "POST /backchannel-logout", Handler: d.loggedOut},
 		{Pattern: "GET /demo.css", Handler: file("demo/demo.css")},
 		{Pattern: "GET /icon.svg", Handler: file("demo/icon.svg")},
 	}, d.fail)
@@ -292,6 +295,7 @@ func (d *demo) callback(w http.ResponseWriter, r *http.Request) error {
 		return &demoError{http.StatusBadGateway, "The ID token is not valid", "The demo checks its signature, issuer, audience, times, nonce and at_hash.", err}
 	}
 	v := &visitor{expires: time.Now().Add(visitorLife), subject: idToken.Subject, token: token}
+	v.raw, _ = token.Extra("id_token").(string)
 	if err := v.learn(ctx, found, idToken); err != nil {
 		return &demoError{http.StatusBadGateway, "The profile could not be read", "The userinfo endpoint did not answer as it should.", err}
 	}
@@ -337,6 +341,7 @@ func (v *visitor) learn(ctx context.Context, found *discovered, idToken *oidc.ID
 	if err := idToken.Claims(&v.idToken); err != nil {
 		return err
 	}
+	v.session, _ = v.idToken["sid"].(string)
 	info, err := found.provider.UserInfo(ctx, oauth2.StaticTokenSource(v.token))
 	if err != nil {
 		return err
@@ -363,7 +368,7 @@ func (d *demo) refresh(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return &demoError{http.StatusBadGateway, "The tokens could not be refreshed", "You may have signed out, or withdrawn what you allowed. Sign in again.", err}
 	}
-	fresh := &visitor{expires: v.expires, subject: v.subject, token: token, idToken: v.idToken}
+	fresh := &visitor{expires: v.expires, subject: v.subject, session: v.session, raw: v.raw, token: token, idToken: v.idToken}
 	if raw, _ := token.Extra("id_token").(string); raw != "" {
 		idToken, err := d.verify(ctx, found, token)
 		if err == nil && idToken.Subject != v.subject {
@@ -392,8 +397,13 @@ func (d *demo) refresh(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// logout forgets the visitor here and then goes to the issuer, where the session of all apps ends.
+// logout forgets the visitor here and then goes to the issuer, where the session of all apps ends, and comes back (OpenID Connect
+// RP-Initiated Logout 1.0). The ID token shows the issuer that nobody else asks for it.
 func (d *demo) logout(w http.ResponseWriter, r *http.Request) error {
+	query := url.Values{"client_id": {d.settings.ClientID}, "post_logout_redirect_uri": {d.url + "/"}}
+	if v := d.visitor(r); v != nil && v.raw != "" {
+		query.Set("id_token_hint", v.raw)
+	}
 	if c, err := r.Cookie(demoVisitorCookie); err == nil {
 		d.mu.Lock()
 		delete(d.visitors, c.Value)
@@ -404,7 +414,40 @@ func (d *demo) logout(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return unreachable(err)
 	}
-	http.Redirect(w, r, found.endSession, http.StatusSeeOther)
+	http.Redirect(w, r, found.endSession+"?"+query.Encode(), http.StatusSeeOther)
+	return nil
+}
+
+// loggedOut is called by the issuer when a session has ended there, wherever that was done (OpenID Connect Back-Channel
+// Logout 1.0 §2.5). No browser is involved: the token says who must be forgotten.
+func (d *demo) loggedOut(w http.ResponseWriter, r *http.Request) error {
+	found, err := d.discover(r.Context())
+	if err != nil {
+		return unreachable(err)
+	}
+	var claims struct {
+		Session string                     `json:"sid"`
+		Events  map[string]json.RawMessage `json:"events"`
+		Nonce   *string                    `json:"nonce"`
+	}
+	// Signature, issuer, audience and expiry as for an ID token; then what makes it a logout token and nothing else (§2.6).
+	token, err := found.provider.VerifierContext(oidc.ClientContext(context.WithoutCancel(r.Context()), d.client), &oidc.Config{ClientID: d.settings.ClientID}).
+		Verify(r.Context(), r.PostFormValue("logout_token"))
+	if err == nil {
+		err = token.Claims(&claims)
+	}
+	if _, ok := claims.Events["http://schemas.openid.net/event/backchannel-logout"]; err != nil || !ok || claims.Nonce != nil {
+		d.log.WarnContext(r.Context(), "logout token refused", "err", err)
+		http.Error(w, "not a logout token", http.StatusBadRequest)
+		return nil
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for name, v := range d.visitors {
+		if v.session == claims.Session && claims.Session != "" || claims.Session == "" && v.subject == token.Subject {
+			delete(d.visitors, name)
+		}
+	}
 	return nil
 }
 

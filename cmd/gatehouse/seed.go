@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -73,24 +74,32 @@ func seedClient(ctx context.Context, clients *oauth.Clients, s *settings, site w
 	mark := sha256.Sum256([]byte(s.Storage.DatabaseURL))
 	database := hex.EncodeToString(mark[:8])
 	var secret string
-	_, err := clients.Get(ctx, demoClient)
+	have, err := clients.Get(ctx, demoClient)
 	switch {
 	case errors.Is(err, db.ErrNotFound):
-		_, secret, err = clients.Create(ctx, oauth.Client{
+		client := oauth.Client{
 			ID: demoClient, Name: "Gatehouse demo", Owner: "you, on this machine", RequirePKCE: true,
 			RedirectURIs: []string{"http://127.0.0.1:8081/callback"}, // any port will do (RFC 8252 §7.3)
 			ClientURI:    "http://127.0.0.1:8081/",
-		}.WithDefaults())
+		}.WithDefaults()
+		client.LogoutAddresses = demoLogout(s)
+		_, secret, err = clients.Create(ctx, client)
 		if errors.Is(err, db.ErrConflict) { // another replica seeds, too; it has the secret
 			return nil
 		}
 	case err == nil:
-		have, readErr := readDemoFile(s.DemoFile)
-		if readErr == nil && have["GATEHOUSE_DEMO_DATABASE"] == database && have["GATEHOUSE_DEMO_CLIENT_SECRET"] != "" {
-			if have["GATEHOUSE_DEMO_ISSUER"] == site.Issuer() {
+		if want := demoLogout(s); have.BackchannelLogoutURI != want.BackchannelLogoutURI || len(have.PostLogoutRedirectURIs) == 0 {
+			have.LogoutAddresses = want
+			if err := clients.Update(ctx, have); err != nil {
+				return err
+			}
+		}
+		file, readErr := readDemoFile(s.DemoFile)
+		if readErr == nil && file["GATEHOUSE_DEMO_DATABASE"] == database && file["GATEHOUSE_DEMO_CLIENT_SECRET"] != "" {
+			if file["GATEHOUSE_DEMO_ISSUER"] == site.Issuer() {
 				return nil
 			}
-			secret = have["GATEHOUSE_DEMO_CLIENT_SECRET"]
+			secret = file["GATEHOUSE_DEMO_CLIENT_SECRET"]
 			break
 		}
 		secret, err = clients.RotateSecret(ctx, demoClient)
@@ -101,6 +110,16 @@ func seedClient(ctx context.Context, clients *oauth.Clients, s *settings, site w
 	return writePrivate(s.DemoFile, fmt.Sprintf(
 		"GATEHOUSE_DEMO_ISSUER=%s\nGATEHOUSE_DEMO_CLIENT_ID=%s\nGATEHOUSE_DEMO_CLIENT_SECRET=%s\nGATEHOUSE_DEMO_DATABASE=%s\n",
 		site.Issuer(), demoClient, secret, database))
+}
+
+// demoLogout are the demo app's addresses for signing out. A person comes back to it on any port; the server calls it where it is known to
+// listen.
+func demoLogout(s *settings) oauth.LogoutAddresses {
+	a := oauth.LogoutAddresses{PostLogoutRedirectURIs: []string{"http://127.0.0.1:8081/"}}
+	if _, port, err := net.SplitHostPort(s.DemoListen); err == nil && port != "0" && loopbackListen(s.DemoListen) {
+		a.BackchannelLogoutURI = "http://" + s.DemoListen + "/backchannel-logout"
+	}
+	return a
 }
 
 // readDemoFile reads lines NAME=value.

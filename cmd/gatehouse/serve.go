@@ -153,7 +153,7 @@ func (c *serveCommand) Run(t *terminal) error {
 	if err != nil {
 		return err
 	}
-	if s.Demo && loopbackListen(s.DemoListen) { // its address is one of this machine
+	if (s.Demo || s.Seed) && loopback(issuer.Hostname()) { // the demo app is on this machine
 		meaning.outbound = append(meaning.outbound, loopbackNetworks...)
 	}
 	asks := outbound.New(outbound.Config{Networks: meaning.outbound})
