@@ -177,10 +177,11 @@ func (o *Outbox) settle(ctx context.Context, m *delivery, failure error) error {
 			return fmt.Errorf("settle delivery: %w", err)
 		}
 		if n == 1 && status != DeliveryWaiting && m.Subject != "" {
-			e := audit.Event{Action: "delivery.logout", UserID: m.Subject, ClientID: m.ClientID, Detail: map[string]string{"delivery": m.ID, "attempts": fmt.Sprint(m.Attempts)}}
+			e := audit.Event{Action: "delivery.logout", UserID: m.Subject, ClientID: m.ClientID}
 			if m.Kind != kindLogout {
-				e.Action, e.Detail["event"] = "delivery.event", m.Kind
+				e = audit.Event{Action: "delivery.event", UserID: m.Subject, ClientID: m.ClientID}
 			}
+			e.Detail = map[string]string{"kind": m.Kind, "delivery": m.ID, "attempts": fmt.Sprint(m.Attempts)}
 			if status == DeliveryFailed {
 				e.Outcome, e.Detail["reason"] = audit.Failure, note
 			}
