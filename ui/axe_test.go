@@ -191,6 +191,16 @@ var sights = []sight{
 		return b.roundTrip(http.MethodPost, path, form, http.Header{"Sec-Fetch-Site": {"same-origin"}})
 	}},
 	{"logout", "", func(s *scene) page { return s.open("/logout") }},
+	{"logout", "an app's request, refused", func(s *scene) page {
+		c := s.app(s.t)
+		return s.open(logoutURL("client_id", c.ID, "post_logout_redirect_uri", "https://elsewhere.example/"))
+	}},
+	{"logout_frames", "", func(s *scene) page {
+		c := s.app(s.t, func(c *oauth.Client) { c.FirstParty, c.FrontchannelLogoutURI = true, "https://app.example.org/out" })
+		b := s.member()
+		b.get(authorize(c, nil))
+		return b.press(b.get("/logout"), "logout-confirm", nil)
+	}},
 	{"signed_out", "", func(s *scene) page { return s.visiting("/signed-out") }},
 	{"logout_frames", "", func(s *scene) page {
 		c := s.app(s.t, func(c *oauth.Client) {
