@@ -83,6 +83,7 @@ type HeldSession struct {
 	ID         string    `json:"id"`
 	Device     Device    `json:"device"`
 	AMR        []string  `json:"amr"`
+	Provider   string    `json:"provider,omitempty"` // it came by this one
 	AuthTime   time.Time `json:"auth_time"`
 	CreatedAt  time.Time `json:"created_at"`
 	LastSeenAt time.Time `json:"last_seen_at"`
@@ -174,7 +175,7 @@ func (d *Directory) heldSessions(ctx context.Context, userID string) ([]HeldSess
 		var s HeldSession
 		var dataKey, device []byte
 		var authTime, created, lastSeen, expires db.Time
-		if err := row.Scan(&s.ID, &authTime, db.JSON(&s.AMR), &device, &created, &lastSeen, &expires, &dataKey); err != nil {
+		if err := row.Scan(&s.ID, &authTime, db.JSON(&s.AMR), &device, &created, &lastSeen, &expires, &dataKey, &s.Provider); err != nil {
 			return err
 		}
 		s.AuthTime, s.CreatedAt, s.LastSeenAt, s.ExpiresAt = authTime.Time, created.Time, lastSeen.Time, expires.Time
@@ -182,8 +183,8 @@ func (d *Directory) heldSessions(ctx context.Context, userID string) ([]HeldSess
 		s.Device, err = d.openDevice(userID, s.ID, dataKey, device)
 		list = append(list, s)
 		return err
-	}, `SELECT s.id, s.auth_time, s.amr, s.device, s.created_at, s.last_seen_at, s.expires_at, k.wrapped
-		FROM sessions s JOIN data_keys k ON k.user_id = s.user_id WHERE s.user_id = $1 ORDER BY s.id`, userID)
+	}, `SELECT s.id, s.auth_time, s.amr, s.device, s.created_at, s.last_seen_at, s.expires_at, k.wrapped, COALESCE(sp.provider_id, '')
+		FROM sessions s JOIN data_keys k ON k.user_id = s.user_id LEFT JOIN session_providers sp ON sp.session_id = s.id WHERE s.user_id = $1 ORDER BY s.id`, userID)
 	return list, err
 }
 

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net/netip"
 	"slices"
 	"time"
 
@@ -348,9 +347,4 @@ func (d *Directory) RefreshProfile(ctx context.Context, u User, fields map[strin
 		return nil
 	}
 	return d.SetProfile(ctx, u.ID, p)
-}
-
-// SignInLimit spends one of the sign-ins that a client address may try elsewhere; they share the passwords' count.
-func (d *Directory) SignInLimit(ctx context.Context, addr netip.Addr) error {
-	return d.spend(ctx, "password-address:"+addressKey(addr), d.limits.AddressTries, d.limits.AddressWindow)
 }

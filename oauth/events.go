@@ -35,6 +35,8 @@ var credentialChanges = map[string]credentialChange{
 	"recovery_code.renew": {"recovery-code", "update", "user"},
 	"passkey.add":         {"fido2", "create", "user"},
 	"passkey.remove":      {"fido2", "delete", "user"},
+	"linked.add":          {"federated", "create", "user"},
+	"linked.remove":       {"federated", "delete", "user"},
 }
 
 // Heard turns an act in the audit log into security events. It is called in the transaction of the act, so that

@@ -17,7 +17,6 @@ type sessionRow struct {
 	ID       string
 	Device   string
 	Address  string
-	Place    string // empty: not known
 	Since    string
 	LastSeen string
 	TwoStep  bool // a second step was proven
@@ -39,7 +38,7 @@ func (p *Pages) sessionsPage(w http.ResponseWriter, r *http.Request, s identity.
 			Since: l.when(one.CreatedAt, now, u.Preferences.Zone), LastSeen: l.when(one.LastSeenAt, now, u.Preferences.Zone),
 		}
 		if one.Device.Address.IsValid() {
-			row.Address, row.Place = one.Device.Address.String(), p.place(l, one.Device.Address)
+			row.Address = one.Device.Address.String()
 		}
 		if one.ID == s.ID {
 			page.This = row

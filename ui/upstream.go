@@ -1,6 +1,7 @@
 package ui
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -103,19 +104,13 @@ func (p *Pages) hinted(r *http.Request, v visit, notice string) (n upstream.Prov
 // signInTrip is a trip by which a person signs in, for the app of v or without one.
 func (p *Pages) signInTrip(v visit, provider, hint string) (upstream.Trip, upstream.Wish) {
 	in := v.Interaction
-	return upstream.Trip{
+	trip := upstream.Trip{
 		Provider: provider, Purpose: upstream.ForSignIn, Interaction: v.ID,
 		Fresh: slices.Contains(in.Prompt, "login") || v.SignedIn && in.Reason != "" && in.Reason != reasonAccount,
-	}, upstream.Wish{
-		LoginHint: firstNonEmpty(hint, in.LoginHint), SelectAccount: slices.Contains(in.Prompt, "select_account") || in.Reason == reasonAccount,
 	}
-}
-
-func firstNonEmpty(a, b string) string {
-	if a != "" {
-		return a
+	return trip, upstream.Wish{
+		LoginHint: cmp.Or(hint, in.LoginHint), SelectAccount: slices.Contains(in.Prompt, "select_account") || in.Reason == reasonAccount,
 	}
-	return b
 }
 
 // startTrip sends a person to the provider they chose. It is a POST: another site's page can make a browser go nowhere.

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -54,6 +55,6 @@ func (s *Trips) github(ctx context.Context, p Provider, token *oauth2.Token) (wh
 		}
 	}
 	who = p.identity(claims)
-	who.Issuer, who.Subject, who.Label = p.Issuer, strconv.FormatInt(u.ID, 10), firstOf(u.Login, who.Label)
+	who.Issuer, who.Subject, who.Label = p.Issuer, strconv.FormatInt(u.ID, 10), cmp.Or(u.Login, who.Label)
 	return who, nil
 }

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"cmp"
 	"context"
 	"crypto/subtle"
 	"encoding/json"
@@ -135,7 +136,7 @@ func (p Provider) identity(claims map[string]any) Identity {
 	who.Email = who.Fields["email"]
 	delete(who.Fields, "email")
 	who.Verified = p.answersFor(who.Email, claims)
-	who.Label = firstOf(who.Email, text(claims, "preferred_username"), text(claims, "name"))
+	who.Label = cmp.Or(who.Email, text(claims, "preferred_username"), text(claims, "name"))
 	if list, ok := claims["amr"].([]any); ok {
 		for _, v := range list {
 			if method, ok := v.(string); ok && slices.Contains(knownMethods, method) && !slices.Contains(who.AMR, method) {
@@ -193,15 +194,6 @@ func text(claims map[string]any, name string) string {
 		}
 	case json.Number:
 		return v.String()
-	}
-	return ""
-}
-
-func firstOf(list ...string) string {
-	for _, s := range list {
-		if s != "" {
-			return s
-		}
 	}
 	return ""
 }

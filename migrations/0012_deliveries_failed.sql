@@ -1,2 +1,0 @@
--- What an operator has tried again.
-CREATE INDEX deliveries_failed ON deliveries (client_id) WHERE status = 'failed';
