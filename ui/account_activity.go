@@ -29,6 +29,7 @@ type activityRow struct {
 	When    string
 	Device  string // empty: not known
 	Address string // empty: not known
+	Place   string // empty: not known
 	App     string // empty: the act concerns none
 }
 
@@ -62,7 +63,7 @@ func (p *Pages) activityPage(w http.ResponseWriter, r *http.Request, s identity.
 			row.Device = l.device(a.Place.UserAgent)
 		}
 		if a.Place.Address.IsValid() {
-			row.Address = a.Place.Address.String()
+			row.Address, row.Place = a.Place.Address.String(), p.place(l, a.Place.Address)
 		}
 		if row.App, err = p.appName(ctx, a.ClientID, names); err != nil {
 			return err

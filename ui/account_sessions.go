@@ -17,6 +17,7 @@ type sessionRow struct {
 	ID       string
 	Device   string
 	Address  string
+	Place    string // empty: not known
 	Since    string
 	LastSeen string
 	TwoStep  bool // a second step was proven
@@ -38,7 +39,7 @@ func (p *Pages) sessionsPage(w http.ResponseWriter, r *http.Request, s identity.
 			Since: l.when(one.CreatedAt, now, u.Preferences.Zone), LastSeen: l.when(one.LastSeenAt, now, u.Preferences.Zone),
 		}
 		if one.Device.Address.IsValid() {
-			row.Address = one.Device.Address.String()
+			row.Address, row.Place = one.Device.Address.String(), p.place(l, one.Device.Address)
 		}
 		if one.ID == s.ID {
 			page.This = row

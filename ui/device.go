@@ -1,6 +1,11 @@
 package ui
 
-import "strings"
+import (
+	"net/netip"
+	"strings"
+
+	"github.com/gatehouse-id/gatehouse/internal/geo"
+)
 
 // device says in plain words which browser on which system a User-Agent header speaks of, for people who look for a
 // stranger among their sessions. Only words from the lists below come out, whatever the header holds; "" means unknown.
@@ -66,4 +71,12 @@ func (l *locale) device(userAgent string) string {
 		return l.text("device.system", system)
 	}
 	return l.text("device.unknown")
+}
+
+// place is where an address is, as far as the operator's table knows: a town and a country, as the table spells them.
+func (p *Pages) place(l *locale, a netip.Addr) string {
+	if geo.Near(a) {
+		return l.text("place.here")
+	}
+	return p.Places.Place(a)
 }

@@ -80,6 +80,9 @@ func (p *Pages) act(l *locale, u identity.User, dev identity.Device) string {
 	place := l.text("mail.place.unknown")
 	if dev.Address.IsValid() {
 		place = dev.Address.String()
+		if known := p.place(l, dev.Address); known != "" {
+			place = l.text("mail.place.known", place, known)
+		}
 	}
 	return l.text("mail.act", l.moment(p.Now(), u.Preferences.Zone), l.device(dev.UserAgent), place)
 }

@@ -24,6 +24,7 @@ import (
 	"github.com/gatehouse-id/gatehouse/identity"
 	"github.com/gatehouse-id/gatehouse/internal/audit"
 	"github.com/gatehouse-id/gatehouse/internal/cache"
+	"github.com/gatehouse-id/gatehouse/internal/geo"
 	"github.com/gatehouse-id/gatehouse/internal/mail"
 	"github.com/gatehouse-id/gatehouse/internal/upstream"
 	"github.com/gatehouse-id/gatehouse/internal/web"
@@ -50,6 +51,8 @@ type Config struct {
 	Invitations          bool // invited people may
 	MailCodes            bool // people may sign in by a code from a mail
 	RequireVerifiedEmail bool // an address must be confirmed before it is of use
+
+	Places *geo.Table // where network addresses are; nil knows none
 
 	Now func() time.Time
 }

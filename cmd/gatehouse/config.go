@@ -98,6 +98,7 @@ type settings struct {
 	Registration         string `env:"GATEHOUSE_REGISTRATION" default:"open" enum:"open,invite,off" placeholder:"WHO" group:"people" help:"Who may create an account: open lets everybody, invite those who were invited (gatehouse user invite), off nobody. [${default}]"`
 	MailCodes            bool   `env:"GATEHOUSE_MAIL_CODES" default:"false" negatable:"" group:"people" help:"Let people sign in by a one-time code sent by mail in place of the password; it counts as one factor. [${default}]"`
 	RequireVerifiedEmail bool   `env:"GATEHOUSE_REQUIRE_VERIFIED_EMAIL" default:"true" negatable:"" group:"people" help:"Let people into apps only after they have proven their email address. [${default}]"`
+	Places               string `env:"GATEHOUSE_PLACES" placeholder:"PATH" group:"people" help:"CSV file that tells the place of network addresses, shown to people beside their own devices and activity. [none]"`
 	PasswordWorkers      int    `env:"GATEHOUSE_PASSWORD_WORKERS" default:"0" placeholder:"N" group:"people" help:"Passwords checked at the same time; each takes 19 MiB. 0: one for each processor. [${default}]"`
 
 	CodeTTL        time.Duration `name:"code-ttl" env:"GATEHOUSE_CODE_TTL" default:"60s" placeholder:"TIME" group:"life" help:"Authorization code. [${default}]"`

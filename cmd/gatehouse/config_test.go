@@ -79,6 +79,7 @@ func TestBadSettings(t *testing.T) {
 		{"GATEHOUSE_TLS_CERT", filepath.Join(dir, "none"), "PEM", []string{"GATEHOUSE_TLS_KEY=y"}},
 		{"GATEHOUSE_TRUSTED_PROXIES", "proxy.example.test", "10.0.0.0/8", nil},
 		{"GATEHOUSE_TRUSTED_PROXIES", "10.0.0.1,::/0", "name the proxies", nil},
+		{"GATEHOUSE_PLACES", filepath.Join(dir, "nowhere.csv"), "give a file as docs/operating.md describes it", nil},
 		{"GATEHOUSE_OUTBOUND_NETWORKS", "idp.example.test", "10.0.0.0/8", nil},
 		{"GATEHOUSE_OUTBOUND_NETWORKS", "0.0.0.0/0", "name the servers", nil},
 		{"GATEHOUSE_SMTP_URL", "mail.example.test", "smtp://", nil},

@@ -51,6 +51,7 @@ type commands struct {
 	Audit    auditCommands    `cmd:"" help:"Read the audit log, and prove that it is whole."`
 	Backup   backupCommands   `cmd:"" help:"Write backups from which nobody rises again who was erased."`
 	Restore  restoreCommands  `cmd:"" help:"Bring back what a backup of the database leaves out."`
+	Bench    benchCommands    `cmd:"" help:"Make data to measure with."`
 	Version  versionCommand   `cmd:"" help:"Tell the version."`
 }
 

@@ -25,6 +25,7 @@ import (
 	"github.com/gatehouse-id/gatehouse/internal/audit"
 	"github.com/gatehouse-id/gatehouse/internal/cache"
 	"github.com/gatehouse-id/gatehouse/internal/db"
+	"github.com/gatehouse-id/gatehouse/internal/geo"
 	"github.com/gatehouse-id/gatehouse/internal/mail"
 	"github.com/gatehouse-id/gatehouse/internal/outbound"
 	"github.com/gatehouse-id/gatehouse/internal/seal"
@@ -60,6 +61,10 @@ type serveCommand struct {
 func (c *serveCommand) Run(t *terminal) error {
 	s := &c.Settings
 	meaning, err := s.check()
+	if err != nil {
+		return err
+	}
+	places, err := openPlaces(s.Places)
 	if err != nil {
 		return err
 	}
@@ -198,6 +203,7 @@ func (c *serveCommand) Run(t *terminal) error {
 		return err
 	}
 	pages, err := ui.New(ui.Config{
+		Places:   places,
 		Upstream: trips,
 		Site:     site, People: people, OAuth: protocol, Mail: queue, Inbox: inbox, Cache: data.cache, Audit: data.audit, Log: log,
 		Name: s.Name, Registration: s.Registration == "open", RegistrationsPerHour: s.LimitRegistrations,
@@ -394,6 +400,18 @@ func openRing(ctx context.Context, d *data, s *settings) (*keys.Ring, error) {
 	return keys.Open(ctx, keys.Config{
 		DB: d.db, Seal: d.seal, Log: d.log, Audit: d.audit, Rotation: s.KeyRotation, CachePeriod: s.JWKSCache, TokenLife: max(s.IDTokenTTL, oauth.MaxAccessTokenTTL),
 	})
+}
+
+// openPlaces reads the table of places, if there is one.
+func openPlaces(path string) (*geo.Table, error) {
+	if path == "" {
+		return nil, nil //nolint:nilnil // a nil Table knows no place
+	}
+	t, err := geo.Open(path)
+	if err != nil {
+		return nil, badSetting("places", "%v: give a file as docs/operating.md describes it", err)
+	}
+	return t, nil
 }
 
 func listen(ctx context.Context, flag, address string) (net.Listener, error) {
