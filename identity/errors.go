@@ -85,6 +85,10 @@ const (
 	KeyRoleInvalid      = "error.role_invalid"
 	KeyStatusInvalid    = "error.status_invalid"
 	KeyMember           = "error.already_member" // invited to a group that they are in
+	KeyNumber           = "error.number"
+	KeyOption           = "error.option"   // not one of those that can be chosen
+	KeyPattern          = "error.pattern"  // not of the form that is asked for
+	KeyReserved         = "error.reserved" // a claim or scope that means something else
 )
 
 // Keys lists the locale keys of this package, for the test that no translation lacks one.
@@ -93,5 +97,6 @@ func Keys() []string {
 		KeyRequired, KeyTooLong, KeyCharacters, KeyEmailInvalid, KeyPasswordShort, KeyPasswordLong, KeyPasswordCommon,
 		KeyPasswordPattern, KeyPasswordPersonal, KeyPasswordSame, KeyURLInvalid, KeyBirthdateInvalid, KeyZoneinfoInvalid, KeyLocaleInvalid,
 		KeyPhoneInvalid, KeyUsernameInvalid, KeyRoleInvalid, KeyStatusInvalid, KeyMember,
+		KeyNumber, KeyOption, KeyPattern, KeyReserved,
 	}
 }

@@ -15,6 +15,8 @@ type HeldRights struct {
 	InvitedTo       []HeldInvitation `json:"invited_to"`
 	InvitationsSent []HeldInvitation `json:"invitations_sent"`
 	Roles           []GivenRole      `json:"roles"`
+
+	Attributes []HeldAttribute `json:"-"` // rows of user_attributes; a file of their own
 }
 
 // HeldGroup is a group that a person is in.
@@ -70,6 +72,9 @@ func (d *Directory) heldRights(ctx context.Context, userID string) (h HeldRights
 	}
 	for _, i := range invited {
 		h.InvitedTo = append(h.InvitedTo, HeldInvitation{i.Group.ID, i.Group.Name, "", i.CreatedAt, i.ExpiresAt})
+	}
+	if h.Attributes, err = d.AttributesOf(ctx, userID); err != nil {
+		return h, err
 	}
 	if h.Roles, err = d.RolesOf(ctx, userID); err != nil {
 		return h, err

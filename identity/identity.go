@@ -90,6 +90,8 @@ type Directory struct {
 	linkKey     []byte // makes linked_accounts.subject_index
 	mailCodeKey []byte // makes the hashes of codes sent by mail
 	hasher      *hasher
+
+	schema attributeSchema
 }
 
 // New opens the directory on a migrated database.

@@ -211,3 +211,14 @@ func (s *Server) stillPermitted(ctx context.Context, c *accessClaims) ([]string,
 	now, err := s.tokenPermissions(ctx, Client{ID: c.ClientID}, c.Subject, c.scopes(), c.Audience)
 	return slices.DeleteFunc(slices.Clone(c.Permissions), func(p string) bool { return !slices.Contains(now, p) }), err
 }
+
+// addAttributes adds what the operator maps from custom attributes. No claim that is there already gives way to one.
+func (s *Server) addAttributes(ctx context.Context, out map[string]any, clientID, userID string, scopes []string) error {
+	more, err := s.People.AttributeClaims(ctx, userID, clientID, scopes)
+	for name, value := range more {
+		if _, taken := out[name]; !taken {
+			out[name] = value
+		}
+	}
+	return err
+}

@@ -53,6 +53,9 @@ func (s *Server) userinfo(w http.ResponseWriter, r *http.Request) error {
 	if err == nil {
 		err = s.addRights(r.Context(), claims, client.Client, user.ID, c.scopes(), c.Userinfo, maxUserinfoRights)
 	}
+	if err == nil {
+		err = s.addAttributes(r.Context(), claims, c.ClientID, user.ID, c.scopes())
+	}
 	if err != nil {
 		s.writeError(w, r, err)
 		return nil

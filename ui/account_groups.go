@@ -15,6 +15,8 @@ func (p *Pages) groupRoutes() []web.Route {
 		{Pattern: "GET /account/groups", Handler: p.member(p.groupsPage)},
 		{Pattern: "POST /account/invitations/join", Handler: p.member(p.joinGroup)},
 		{Pattern: "POST /account/invitations/decline", Handler: p.member(p.declineGroup)},
+		{Pattern: "GET /account/attributes", Handler: p.member(p.attributesPage)},
+		{Pattern: "POST /account/attributes", Handler: p.member(p.saveAttributes)},
 		// Who is let in decides about others' data: each needs a recent proof, and the page says so before anything is typed.
 		{Pattern: "GET /account/groups/{id}", Handler: p.confirmed(p.freshly("groups", p.groupPage))},
 		{Pattern: "POST /account/groups/{id}/invite", Handler: p.confirmed(p.freshly("groups", p.inviteToGroup))},

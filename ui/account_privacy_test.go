@@ -84,6 +84,7 @@ func TestDownloadMyData(t *testing.T) {
 		"factors.json":          {`"recovery_codes_left": 10`, "confirmed_at"},
 		"sessions.json":         {"Firefox", "192.0.2.7"},
 		"mail_links.json":       {"[]"},
+		"attributes.json":       {"[]"},
 		"groups_and_roles.json": {"groups", "invited_to", "invitations_sent", "roles"},
 		"consents.json":         {c.ID, c.Name, oauth.ConsentTextVersion, "granted_at"},
 		"grants.json":           {"[]"},

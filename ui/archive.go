@@ -70,6 +70,7 @@ func (a Archive) Write(ctx context.Context, userID string, w io.Writer, progress
 		{"mail_links.json", func() (any, error) { return held.MailLinks, nil }},
 		{"linked_accounts.json", func() (any, error) { return held.Linked, nil }},
 		{"groups_and_roles.json", func() (any, error) { return held.Rights, nil }},
+		{"attributes.json", func() (any, error) { return held.Rights.Attributes, nil }},
 		{"consents.json", func() (any, error) { return a.consents(ctx, userID) }},
 		{"grants.json", func() (any, error) { return a.grants(ctx, userID) }},
 		{"session_apps.json", func() (any, error) { return a.Outbox.Entered(ctx, userID) }},

@@ -170,6 +170,16 @@ var sights = []sight{
 		s.guarded(s.t, g)
 		return b.get("/account/groups")
 	}},
+	{"account_attributes", "nothing", func(s *scene) page { return s.open("/account/attributes") }},
+	{"account_attributes", "", func(s *scene) page {
+		s.attributes(s.t, s.alice)
+		return s.open("/account/attributes")
+	}},
+	{"account_attributes", "problems", func(s *scene) page {
+		s.attributes(s.t, s.alice)
+		b := s.member()
+		return b.press(b.get("/account/attributes"), "attributes-submit", map[string]string{"attribute.shoe": "big", "attribute.diet": "x"})
+	}},
 	{"account_group", "", func(s *scene) page {
 		b, g := s.groupAdmin()
 		return b.press(b.get("/account/groups/"+g.ID), "invite-submit", map[string]string{"email": "dora@example.com"})

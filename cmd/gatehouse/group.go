@@ -57,10 +57,15 @@ func inWords(err error, what string) error {
 
 // fieldWords says what is wrong with a value.
 var fieldWords = map[string]string{
-	identity.KeyRequired:   "is missing",
-	identity.KeyTooLong:    "is too long",
-	identity.KeyCharacters: "has characters that cannot stand here",
-	identity.KeyURLInvalid: "give an absolute URI without fragment, or the id of a client",
+	identity.KeyRequired:         "is missing",
+	identity.KeyTooLong:          "is too long",
+	identity.KeyCharacters:       "has characters that cannot stand here",
+	identity.KeyOption:           "is not one of those that can be chosen",
+	identity.KeyNumber:           "is not a number",
+	identity.KeyPattern:          "does not have the form that is asked for",
+	identity.KeyReserved:         "means something else that apps rely on",
+	identity.KeyBirthdateInvalid: "is not a date: write it like 2026-01-31",
+	identity.KeyURLInvalid:       "give an absolute URI without fragment, or the id of a client",
 }
 
 // groupMember is a person in a group as the commands print one.

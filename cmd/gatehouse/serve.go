@@ -235,6 +235,7 @@ func (c *serveCommand) Run(t *terminal) error {
 
 	background.every(time.Minute, "maintain signing keys", ring.Maintain)
 	background.every(time.Second, "poll clients", clients.Poll)
+	background.every(time.Second, "poll attributes", people.PollAttributes)
 	background.every(time.Second, "poll providers", providers.Poll)
 	background.every(time.Minute, "end sessions of disabled providers", endSessionsOfDisabled(providers, people))
 	background.every(time.Second, "poll revocations", grants.Poll)
