@@ -14,10 +14,10 @@ TOOL    := go tool -modfile=tools/go.mod
 FUZZTIME ?= 10s
 
 .DEFAULT_GOAL := help
-.PHONY: help run run-full build test check lint format fuzz bench clean go-installed
+.PHONY: help run run-full build test check lint format fuzz bench screenshots clean go-installed
 
 help: ## show this list
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
 
 run: build ## start a server with demo people and a demo app; needs only Go
 	@bin/gatehouse serve --seed --demo
@@ -53,6 +53,11 @@ fuzz: go-installed ## run every fuzz target for FUZZTIME (10s)
 bench: build ## measure speed, memory, start and size on SQLite and on Postgres with Redis
 	@scripts/install.sh
 	@scripts/services.sh bench go run ./bench -binary bin/gatehouse
+
+screenshots: go-installed ## draw the pictures of docs/account.md anew
+	@scripts/install.sh
+	@mkdir -p docs/img
+	@scripts/services.sh test go test ./ui -run TestScreenshots -count=1 -screenshots ../docs/img
 
 clean: ## remove what was built; ./var (your data) stays
 	@rm -rf bin e2e/openid-client/node_modules e2e/axe/node_modules

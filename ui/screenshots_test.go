@@ -6,15 +6,18 @@ import (
 	"image"
 	"image/color"
 	"image/png"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/chromedp/chromedp"
 
 	"github.com/gatehouse-id/gatehouse/identity"
+	"github.com/gatehouse-id/gatehouse/internal/geo"
 	"github.com/gatehouse-id/gatehouse/oauth"
 )
 
@@ -24,41 +27,68 @@ var screenshots = flag.String("screenshots", "", "directory to write pictures of
 // maxPicture keeps the documentation small.
 const maxPicture = 100 << 10
 
+// pictures are the pages of docs/account.md and how they are shown there.
+var pictures = []struct {
+	path    string
+	manners []manner
+}{
+	{"/account", []manner{desk, night, phone}},
+	{"/account/profile", []manner{desk}},
+	{"/account/preferences", []manner{desk}},
+	{"/account/two-step", []manner{desk}},
+	{"/account/apps", []manner{desk, phone}},
+	{"/account/sessions", []manner{desk, night, phone}},
+	{"/account/activity", []manner{desk}},
+	{"/account/privacy", []manner{desk}},
+}
+
+// Without the flag this only sees that there is something to draw, and that docs/account.md shows what is drawn.
 func TestScreenshots(t *testing.T) {
-	if *screenshots == "" {
-		t.Parallel() // and then only the pages are looked at, not drawn
-	}
-	w := newWorld(t)
-	s := &scene{world: w, t: t, alice: w.person(t, alice)}
-	if err := w.people.SetProfile(t.Context(), s.alice.ID, identity.Profile{Name: "Alice Example", GivenName: "Alice", Locale: "en", Zoneinfo: "Europe/Berlin"}); err != nil {
+	t.Parallel()
+	places, err := geo.Read(strings.NewReader("192.0.2.0/24,France,Lyon\n"))
+	if err != nil {
 		t.Fatal(err)
 	}
+	text, err := os.ReadFile("../docs/account.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := newWorld(t, func(c *Config) { c.Places = places })
+	s := &scene{world: w, t: t, alice: w.person(t, alice)}
+	if err := w.people.SetProfile(t.Context(), s.alice.ID, identity.Profile{Name: "Alice Example", GivenName: "Alice", Locale: "en", Zoneinfo: "Europe/Paris"}); err != nil {
+		t.Fatal(err)
+	}
+	for _, agent := range []string{"Mozilla/5.0 (Windows NT 10.0) Edg/140.0", "Mozilla/5.0 (iPhone; CPU iPhone OS 19_0 like Mac OS X) Version/19.0 Mobile/15E148 Safari/604.1"} {
+		b := s.stranger()
+		b.agent = agent
+		b.signIn(alice)
+		w.clock.forward(90 * time.Second)
+	}
+	b := s.member()
 	for _, name := range []string{"Photo album", "Team calendar"} {
-		b := s.member()
-		c := s.app(t, func(c *oauth.Client) { c.Name, c.ClientURI, c.LogoURI = name, "https://app.example.org", "" })
+		c := s.app(t, func(c *oauth.Client) { c.Name, c.LogoURI = name, "" })
 		b.press(b.get(authorize(c, nil)), "consent-allow", nil)
 	}
-	other := s.stranger()
-	other.agent = "Mozilla/5.0 (iPhone; CPU iPhone OS 19_0 like Mac OS X) Version/19.0 Mobile/15E148 Safari/604.1"
-	other.signIn(alice)
-	b := s.member()
-	g := (*gallery)(nil)
+	var g *gallery
 	if *screenshots != "" {
 		g = newGallery(t, w.handler)
 	}
-	for _, path := range []string{"", "/profile", "/preferences", "/apps", "/sessions", "/activity", "/privacy"} {
-		p := b.get("/account"+path).want(200, "sign-out")
-		if g == nil {
-			continue
-		}
-		for _, m := range []manner{desk, night, phone} {
+	for _, one := range pictures {
+		p := b.get(one.path).want(http.StatusOK, "sign-out")
+		for _, m := range one.manners {
+			name := strings.ReplaceAll(strings.TrimPrefix(one.path, "/"), "/", "-") + "-" + m.name + ".png"
+			if !strings.Contains(string(text), "(img/"+name+")") {
+				t.Errorf("docs/account.md does not show img/%s", name)
+			}
+			if g == nil {
+				continue
+			}
 			g.show(p, m)
-			small := smaller(t, look(g, "draw "+path, chromedp.FullScreenshot(100)))
-			name := "account" + strings.ReplaceAll(path, "/", "-") + "-" + m.name + ".png"
+			small := smaller(t, look(g, "draw "+one.path, chromedp.FullScreenshot(100)))
 			if len(small) > maxPicture {
 				t.Errorf("%s has %d bytes, more than %d", name, len(small), maxPicture)
 			}
-			if err := os.WriteFile(filepath.Join(*screenshots, name), small, 0o644); err != nil { //nolint:gosec // a picture for everybody
+			if err := os.WriteFile(filepath.Join(*screenshots, name), small, 0o644); err != nil { //nolint:gosec // for everybody to see
 				t.Fatal(err)
 			}
 		}
