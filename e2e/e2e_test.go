@@ -63,8 +63,8 @@ func full(t *testing.T) rig.Setup {
 	return s
 }
 
-// settings lift the limit that all tests share because they come from one address.
-var settings = []string{"GATEHOUSE_LIMIT_ADDRESS_TRIES=1000000"}
+// settings lift the limit that all tests share because they come from one address, and make clients of DPoP use nonces.
+var settings = []string{"GATEHOUSE_LIMIT_ADDRESS_TRIES=1000000", "GATEHOUSE_REQUIRE_DPOP_NONCE=true"}
 
 func freePort(t *testing.T) int {
 	t.Helper()

@@ -3,6 +3,10 @@ package e2e
 import (
 	"bufio"
 	"bytes"
+	"cmp"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -10,6 +14,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/go-jose/go-jose/v4"
 
 	"github.com/gatehouse-id/gatehouse/e2e/rig"
 )
@@ -22,10 +28,21 @@ func TestCodeFlowByNPMClients(t *testing.T) {
 	each(t, func(t *testing.T, s *rig.Server) {
 		email := "ada@example.test"
 		userID := newUser(t, s, email)
+		public, private := keyPair(t)
 		for _, script := range []string{"openid-client.mjs", "oauth4webapi.mjs"} {
-			for _, auth := range []string{"client_secret_basic", "client_secret_post", "none"} {
-				t.Run(script+" "+auth, func(t *testing.T) {
+			for _, way := range []string{
+				"client_secret_basic", "client_secret_post", "none", "private_key_jwt", "client_secret_jwt",
+				"client_secret_basic dpop", "none dpop", "private_key_jwt dpop",
+			} {
+				t.Run(script+" "+way, func(t *testing.T) {
+					auth, dpop, _ := strings.Cut(way, " ")
 					args := []string{"--auth-method", auth, "--grant-type", "authorization_code", "--grant-type", "refresh_token"}
+					if auth == "private_key_jwt" {
+						args = append(args, "--jwks", public)
+					}
+					if dpop != "" {
+						args = append(args, "--dpop", "--require-par")
+					}
 					if auth != "none" {
 						args = append(args, "--grant-type", "client_credentials")
 					}
@@ -35,7 +52,7 @@ func TestCodeFlowByNPMClients(t *testing.T) {
 					}
 					got := converse(t, s, script, email, append(
 						os.Environ(), "ISSUER="+s.Issuer, "CLIENT_ID="+client.ID, "CLIENT_SECRET="+client.Secret,
-						"REDIRECT_URI="+redirectURI, "AUTH_METHOD="+auth,
+						"REDIRECT_URI="+redirectURI, "AUTH_METHOD="+auth, "PRIVATE_KEY="+private, "DPOP="+dpop,
 					))
 					if got.Sub != userID || got.Email != email || !got.EmailVerified {
 						t.Errorf("got the person %q %q %t, want %q %q true", got.Sub, got.Email, got.EmailVerified, userID, email)
@@ -46,13 +63,35 @@ func TestCodeFlowByNPMClients(t *testing.T) {
 					if !got.ActiveBefore || got.ActiveAfter {
 						t.Errorf("active: got %t before revocation, %t after, want true, false", got.ActiveBefore, got.ActiveAfter)
 					}
-					if !strings.EqualFold(got.ClientCredentials, "bearer") {
+					if want := cmp.Or(dpop, "bearer"); !strings.EqualFold(got.ClientCredentials, want) {
 						t.Errorf("client credentials: token_type %q", got.ClientCredentials)
 					}
 				})
 			}
 		}
 	})
+}
+
+// keyPair makes a key for a client: a file with the public half, and the private one, both as the JSON Web Keys that apps keep.
+func keyPair(t *testing.T) (public, private string) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	set, err := json.Marshal(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: key.Public(), Use: "sig"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	own, err := json.Marshal(jose.JSONWebKey{Key: key})
+	if err != nil {
+		t.Fatal(err)
+	}
+	public = filepath.Join(t.TempDir(), "keys.json")
+	if err := os.WriteFile(public, set, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return public, string(own)
 }
 
 type npmResult struct {

@@ -1,11 +1,13 @@
 // Signs a person in through openid-client and uses every endpoint it can reach with what it got.
 import * as client from 'openid-client'
 import assert from 'node:assert/strict'
-import { ISSUER, CLIENT_ID, CLIENT_SECRET, REDIRECT_URI, AUTH_METHOD, visit, finish } from './dialogue.mjs'
+import { ISSUER, CLIENT_ID, CLIENT_SECRET, REDIRECT_URI, AUTH_METHOD, DPOP, privateKey, visit, finish } from './dialogue.mjs'
 
 const authentication = {
   client_secret_basic: () => client.ClientSecretBasic(CLIENT_SECRET),
   client_secret_post: () => client.ClientSecretPost(CLIENT_SECRET),
+  client_secret_jwt: () => client.ClientSecretJwt(CLIENT_SECRET),
+  private_key_jwt: () => client.PrivateKeyJwt(privateKey),
   none: () => client.None(),
 }[AUTH_METHOD]()
 
@@ -17,7 +19,9 @@ const config = await client.discovery(new URL(ISSUER), CLIENT_ID, {}, authentica
 const pkceCodeVerifier = client.randomPKCECodeVerifier()
 const expectedState = client.randomState()
 const expectedNonce = client.randomNonce()
-const callback = await visit(client.buildAuthorizationUrl(config, {
+// With DPoP the request is pushed as well, and the server asks for its nonces.
+const bound = DPOP && { DPoP: client.getDPoPHandle(config, await client.randomDPoPKeyPair('ES256')) }
+const parameters = {
   redirect_uri: REDIRECT_URI,
   scope: 'openid profile email offline_access',
   code_challenge: await client.calculatePKCECodeChallenge(pkceCodeVerifier),
@@ -25,14 +29,16 @@ const callback = await visit(client.buildAuthorizationUrl(config, {
   state: expectedState,
   nonce: expectedNonce,
   max_age: '3600',
-}))
+}
+const callback = await visit(bound ? await client.buildAuthorizationUrlWithPAR(config, parameters, bound) : client.buildAuthorizationUrl(config, parameters))
 
 const tokens = await client.authorizationCodeGrant(config, callback, {
   pkceCodeVerifier, expectedState, expectedNonce, idTokenExpected: true, maxAge: 3600,
-})
+}, undefined, bound)
+assert.equal(tokens.token_type, bound ? 'dpop' : 'bearer')
 const { sub } = tokens.claims()
-const person = await client.fetchUserInfo(config, tokens.access_token, sub)
-const refreshed = await client.refreshTokenGrant(config, tokens.refresh_token)
+const person = await client.fetchUserInfo(config, tokens.access_token, sub, bound)
+const refreshed = await client.refreshTokenGrant(config, tokens.refresh_token, undefined, bound)
 assert.notEqual(refreshed.refresh_token, tokens.refresh_token, 'the refresh token is rotated')
 assert.equal(refreshed.claims().sub, sub)
 
@@ -41,11 +47,11 @@ if (AUTH_METHOD !== 'none') {
   result.activeBefore = (await client.tokenIntrospection(config, refreshed.access_token)).active
   await client.tokenRevocation(config, refreshed.refresh_token)
   result.activeAfter = (await client.tokenIntrospection(config, refreshed.access_token)).active
-  const own = await client.clientCredentialsGrant(config)
+  const own = await client.clientCredentialsGrant(config, undefined, bound)
   assert.equal(own.refresh_token, undefined, 'client credentials bring no refresh token')
   result.clientCredentials = own.token_type
 } else {
   await client.tokenRevocation(config, refreshed.refresh_token)
 }
-await assert.rejects(client.refreshTokenGrant(config, refreshed.refresh_token), { error: 'invalid_grant' })
+await assert.rejects(client.refreshTokenGrant(config, refreshed.refresh_token, undefined, bound), { error: 'invalid_grant' })
 finish(result)
