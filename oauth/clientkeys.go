@@ -170,7 +170,7 @@ func (s *keySets) get(ctx context.Context, url string, missing bool) ([]clientKe
 	}
 	if set.loading == nil && set.due(s.now(), missing) {
 		set.loading, set.tried = make(chan struct{}), s.now()
-		go s.load(url, set)
+		go s.load(url, set) //nolint:gosec // others wait for it, too: see load
 	}
 	loading := set.loading
 	s.mu.Unlock()

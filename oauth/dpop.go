@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strconv"
@@ -188,15 +189,21 @@ func (s *Server) isAddress(htu, path string) bool {
 
 func normalURL(raw string) (string, bool) {
 	u, err := url.Parse(raw)
-	if err != nil || len(raw) > maxURILength || u.Host == "" || u.User != nil || u.Opaque != "" || strings.Contains(strings.ToLower(u.EscapedPath()), "%2f") {
+	if err != nil || len(raw) > maxURILength || u.Hostname() == "" || u.User != nil || u.Opaque != "" || strings.Contains(strings.ToLower(u.EscapedPath()), "%2f") {
 		return "", false
 	}
 	scheme, host := strings.ToLower(u.Scheme), strings.ToLower(u.Hostname())
 	port := u.Port()
+	if scheme != "https" && scheme != "http" {
+		return "", false
+	}
 	if scheme == "https" && port == "443" || scheme == "http" && port == "80" {
 		port = ""
 	}
 	if strings.Contains(host, ":") {
+		if _, err := netip.ParseAddr(host); err != nil {
+			return "", false
+		}
 		host = "[" + host + "]"
 	}
 	if port != "" {

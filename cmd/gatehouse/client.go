@@ -289,6 +289,7 @@ func (c *clientUpdate) Run(t *terminal) error {
 		if err != nil {
 			return noClient(err, c.ID)
 		}
+		method := client.AuthMethod
 		c.Fields.apply(&client)
 		c.Access.apply(&client)
 		set(&client.Disabled, c.Disabled)
@@ -302,7 +303,12 @@ func (c *clientUpdate) Run(t *terminal) error {
 		if client, err = clients.Get(t.ctx, c.ID); err != nil {
 			return err
 		}
-		return t.print(client, func(w io.Writer) { writeClient(w, client, "") })
+		return t.print(client, func(w io.Writer) {
+			writeClient(w, client, "")
+			if client.HasSecret() && client.AuthMethod != method {
+				_, _ = fmt.Fprintf(w, "\nIf it has no secret for its new method: gatehouse client rotate-secret %s\n", c.ID)
+			}
+		})
 	})
 }
 
