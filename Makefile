@@ -14,7 +14,7 @@ TOOL    := go tool -modfile=tools/go.mod
 FUZZTIME ?= 10s
 
 .DEFAULT_GOAL := help
-.PHONY: help run run-full build test check lint format fuzz bench screenshots clean go-installed
+.PHONY: help run run-full build test check lint format fuzz bench bench-scale screenshots clean go-installed
 
 help: ## show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -53,6 +53,11 @@ fuzz: go-installed ## run every fuzz target for FUZZTIME (10s)
 bench: build ## measure speed, memory, start and size on SQLite and on Postgres with Redis
 	@scripts/install.sh
 	@scripts/services.sh bench go run ./bench -binary bin/gatehouse
+
+PEOPLE ?= 1000000
+bench-scale: build ## compare the server with PEOPLE (1000000) people and with a hundred; takes a quarter of an hour and 15 GB of disk
+	@scripts/install.sh
+	@scripts/services.sh bench go run ./bench -binary bin/gatehouse -people $(PEOPLE)
 
 screenshots: go-installed ## draw the pictures of docs/account.md anew
 	@scripts/install.sh

@@ -39,6 +39,8 @@ type options struct {
 	only   string
 	json   bool
 	check  bool
+	people int
+	keep   string
 }
 
 // report is what --json prints.
@@ -85,6 +87,8 @@ func main() {
 	flag.StringVar(&o.only, "only", "", "only the variant `sqlite` or `postgres`")
 	flag.BoolVar(&o.json, "json", false, "print JSON instead of tables")
 	flag.BoolVar(&o.check, "check", false, "fail when a target is missed")
+	flag.IntVar(&o.people, "people", 0, "compare a server with a hundred people and one with `N` instead, which `gatehouse bench load` makes")
+	flag.StringVar(&o.keep, "keep", "", "with -people: keep the large databases and use them again (`directory`; on Postgres, database gatehouse_many)")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -102,6 +106,9 @@ func run(ctx context.Context, o options, out io.Writer) error {
 	info, err := os.Stat(binary)
 	if err != nil {
 		return fmt.Errorf("%w (run make build)", err)
+	}
+	if o.people > 0 {
+		return runScale(ctx, o, binary, out)
 	}
 	r := &report{Go: runtime.Version(), Cores: runtime.NumCPU(), Connections: o.connections, Driver: "net/http", BinarySize: info.Size()}
 	if o.lean {
