@@ -35,6 +35,8 @@ type authorization struct {
 	claims   *claims
 	hint     string // subject of the id_token_hint
 
+	device *deviceRequest // the device that asked, in place of an app with a redirect
+
 	interaction *interaction // what the person has done for this request so far
 }
 
@@ -113,6 +115,13 @@ func (s *Server) resume(w http.ResponseWriter, r *http.Request) error {
 		if err := s.endInteraction(r.Context(), in); err != nil {
 			return s.refuse(w, r, req, err)
 		}
+		if req.device != nil {
+			sess, err := s.session(r)
+			if err != nil {
+				return s.refuse(w, r, req, err)
+			}
+			return s.answerDevice(w, r, req, sess, s.Now(), true)
+		}
 		return s.refuse(w, r, req, newError("access_denied", "The person did not allow it."))
 	}
 	return s.advance(w, r, req)
@@ -121,6 +130,9 @@ func (s *Server) resume(w http.ResponseWriter, r *http.Request) error {
 // parseAuthorization checks everything about a request that does not depend on the person. With an error it returns
 // what is known of the request; redirect is set only if the app may be told.
 func (s *Server) parseAuthorization(ctx context.Context, form url.Values) (*authorization, error) {
+	if form.Has(deviceParameter) {
+		return s.parseDevice(ctx, form)
+	}
 	req := &authorization{form: form, maxAge: -1, mode: fosite.ResponseModeQuery, state: form.Get("state")}
 	client, err := s.Clients.registration(ctx, form.Get("client_id"))
 	switch {
@@ -312,7 +324,7 @@ func (s *Server) missingConsent(ctx context.Context, req *authorization, sess *i
 	switch {
 	case req.interaction.ConsentBy == sess.UserID:
 		return nil, nil //nolint:nilnil // nothing is missing
-	case req.prompted("consent"):
+	case req.prompted("consent"), req.device != nil: // who sits at the device is told by nothing but the person (RFC 8628 §5.4)
 		return ask, nil
 	case req.client.FirstParty && !impersonable(req):
 		return nil, nil //nolint:nilnil // nothing is missing
@@ -344,6 +356,8 @@ func (s *Server) advance(w http.ResponseWriter, r *http.Request, req *authorizat
 	switch {
 	case err != nil:
 		return s.refuse(w, r, req, err)
+	case needed == nil && req.device != nil:
+		return s.answerDevice(w, r, req, sess, began, false)
 	case needed == nil:
 		return s.issueCode(w, r, req, sess, began)
 	case req.prompted("none"):

@@ -21,6 +21,14 @@ const (
 	GrantClientCredentials = "client_credentials"
 )
 
+// grantTypes are all that the token endpoint knows.
+var grantTypes = []string{GrantAuthorizationCode, GrantRefreshToken, GrantClientCredentials, GrantDeviceCode}
+
+// ofPerson reports whether any of a client's grant types brings it a person.
+func ofPerson(types []string) bool {
+	return slices.Contains(types, GrantAuthorizationCode) || slices.Contains(types, GrantDeviceCode)
+}
+
 // Client is a registered app. The JSON names are those of RFC 7591 where it has one.
 type Client struct {
 	ID            string   `json:"client_id"`
@@ -70,7 +78,7 @@ func (c Client) WithDefaults() Client {
 	if c.IDTokenAlg == "" {
 		c.IDTokenAlg = string(keys.RS256) // OpenID Connect Core §2
 	}
-	if len(c.Scopes) == 0 && slices.Contains(c.GrantTypes, GrantAuthorizationCode) {
+	if len(c.Scopes) == 0 && ofPerson(c.GrantTypes) {
 		c.Scopes = slices.Clone(standardScopes)
 	}
 	return c
@@ -139,10 +147,8 @@ func (c Client) Validate() error {
 
 func (c Client) validateGrants() error {
 	for _, g := range c.GrantTypes {
-		switch g {
-		case GrantAuthorizationCode, GrantRefreshToken, GrantClientCredentials:
-		default:
-			return fmt.Errorf("grant_types %q: use %s, %s or %s", g, GrantAuthorizationCode, GrantRefreshToken, GrantClientCredentials)
+		if !slices.Contains(grantTypes, g) {
+			return fmt.Errorf("grant_types %q: use one of %s", g, strings.Join(grantTypes, ", "))
 		}
 	}
 	code := slices.Contains(c.GrantTypes, GrantAuthorizationCode)
@@ -153,8 +159,8 @@ func (c Client) validateGrants() error {
 		return fmt.Errorf("response_types: the authorization code flow needs exactly \"code\"")
 	case !code && len(c.ResponseTypes) != 0:
 		return fmt.Errorf("response_types: only with the grant type %s", GrantAuthorizationCode)
-	case !code && slices.Contains(c.GrantTypes, GrantRefreshToken):
-		return fmt.Errorf("grant_types: %s is of use only with %s", GrantRefreshToken, GrantAuthorizationCode)
+	case !ofPerson(c.GrantTypes) && slices.Contains(c.GrantTypes, GrantRefreshToken):
+		return fmt.Errorf("grant_types: %s is of use only with %s or %s", GrantRefreshToken, GrantAuthorizationCode, GrantDeviceCode)
 	case c.Public() && slices.Contains(c.GrantTypes, GrantClientCredentials):
 		return fmt.Errorf("grant_types: %s needs a client that can prove who it is (RFC 6749 §4.4)", GrantClientCredentials)
 	case c.Public() && !c.RequirePKCE:

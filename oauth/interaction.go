@@ -148,6 +148,9 @@ func (s *Server) Interaction(ctx context.Context, id, userID string) (Interactio
 		UILocales: strings.Fields(req.form.Get("ui_locales")), Prompt: req.prompt, ACRValues: strings.Fields(req.form.Get("acr_values")),
 		AppScheme: appScheme(req.redirect), Reason: in.Reason, CreatedAt: in.CreatedAt,
 	}
+	if d := req.device; d != nil {
+		out.Device = &Device{UserCode: showUserCode(d.UserCode), Address: d.Address, Browser: d.Browser, CreatedAt: d.CreatedAt}
+	}
 	if userID != "" {
 		remembered, err := s.Consents.List(ctx, userID)
 		if err != nil {

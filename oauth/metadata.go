@@ -19,6 +19,7 @@ type metadata struct {
 	Issuer                   string   `json:"issuer"`
 	AuthorizationEndpoint    string   `json:"authorization_endpoint"`
 	TokenEndpoint            string   `json:"token_endpoint"`
+	DeviceEndpoint           string   `json:"device_authorization_endpoint"` // RFC 8628 §4
 	UserinfoEndpoint         string   `json:"userinfo_endpoint"`
 	RevocationEndpoint       string   `json:"revocation_endpoint"`
 	IntrospectionEndpoint    string   `json:"introspection_endpoint"`
@@ -87,6 +88,7 @@ func (s *Server) buildMetadata() (document, error) {
 		Issuer:                   s.Site.Issuer(),
 		AuthorizationEndpoint:    s.Site.URL("/authorize"),
 		TokenEndpoint:            s.Site.URL("/token"),
+		DeviceEndpoint:           s.Site.URL("/device_authorization"),
 		UserinfoEndpoint:         s.Site.URL("/userinfo"),
 		RevocationEndpoint:       s.Site.URL("/revoke"),
 		IntrospectionEndpoint:    s.Site.URL("/introspect"),
@@ -95,7 +97,7 @@ func (s *Server) buildMetadata() (document, error) {
 		ScopesSupported:          slices.Concat(standardScopes, rightsScopes),
 		ResponseTypesSupported:   []string{"code"},
 		ResponseModesSupported:   []string{"query", "fragment", "form_post"},
-		GrantTypesSupported:      []string{GrantAuthorizationCode, GrantRefreshToken, GrantClientCredentials},
+		GrantTypesSupported:      grantTypes,
 		SubjectTypesSupported:    []string{"public"},
 		IDTokenAlgs:              []string{string(keys.RS256), string(keys.ES256), string(keys.EdDSA)},
 		TokenAuthMethods:         withNone,

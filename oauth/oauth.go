@@ -76,8 +76,9 @@ type Interaction struct {
 	UILocales []string
 	Prompt    []string
 	ACRValues []string
-	AppScheme string // "com.example.app:" if the app is a program with a private-use scheme; empty: a website
-	Reason    string // why a signed-in person must sign in again: "" | "reauth" | "mfa"
+	AppScheme string  // "com.example.app:" if the app is a program with a private-use scheme; empty: a website
+	Device    *Device // the device that asked (RFC 8628); nil: an app with a redirect
+	Reason    string  // why a signed-in person must sign in again: "" | "reauth" | "mfa"
 	CreatedAt time.Time
 }
 
@@ -157,6 +158,8 @@ func (s *Server) Routes() []web.Route {
 		{Pattern: "OPTIONS /userinfo", Handler: preflight},
 		{Pattern: "POST /par", Handler: cors(s.push)},
 		{Pattern: "OPTIONS /par", Handler: preflight},
+		{Pattern: "POST /device_authorization", Handler: cors(s.deviceAuthorization)},
+		{Pattern: "OPTIONS /device_authorization", Handler: preflight},
 		{Pattern: "POST /introspect", Handler: s.introspect},
 		{Pattern: "POST /revoke", Handler: cors(s.revoke)},
 		{Pattern: "OPTIONS /revoke", Handler: preflight},

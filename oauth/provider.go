@@ -70,6 +70,7 @@ func (s *Server) newProvider() fosite.OAuth2Provider {
 		&oauth2.ClientCredentialsGrantHandler{
 			HandleHelper: &oauth2.HandleHelper{AccessTokenStrategy: access, AccessTokenStorage: store, Config: own}, Config: own,
 		},
+		&deviceGrant{store, access, refresh, id},
 	}
 	return fosite.NewOAuth2Provider(store, own)
 }

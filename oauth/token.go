@@ -31,11 +31,10 @@ func (s *Server) exchange(r *http.Request) (map[string]any, error) {
 	}
 	st := &state{scopes: strings.Fields(form.Get("scope"))}
 	ctx := withState(r.Context(), st)
-	switch form.Get("grant_type") {
-	case GrantAuthorizationCode, GrantRefreshToken, GrantClientCredentials:
-	case "":
+	switch grant := form.Get("grant_type"); {
+	case grant == "":
 		return nil, newError("invalid_request", "The grant_type is missing.")
-	default:
+	case !slices.Contains(grantTypes, grant):
 		return nil, newError("unsupported_grant_type", "The grant_type is not supported.")
 	}
 	if _, err := s.authenticateClient(ctx, r, form); err != nil {

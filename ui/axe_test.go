@@ -146,6 +146,18 @@ var sights = []sight{
 		b.press(b.get(authorize(c, nil)), "consent-allow", nil)
 		return b.get(authorize(c, url.Values{"scope": {"openid email phone offline_access"}}))
 	}},
+	{"consent", "for a device", func(s *scene) page {
+		_, code, _ := s.waiting(s.t)
+		b := s.member()
+		return b.press(b.get("/device"), "device-submit", map[string]string{"user_code": code})
+	}},
+	{"device", "", func(s *scene) page { return s.visiting("/device") }},
+	{"device", "wrong code", func(s *scene) page {
+		b := s.stranger()
+		return b.press(b.get("/device?user_code=BBBB-CCCC"), "device-submit", nil)
+	}},
+	{"device_done", "", func(s *scene) page { return s.visiting("/device/done") }},
+	{"device_done", "refused", func(s *scene) page { return s.visiting("/device/done?n=denied") }},
 	{"no_access", "", func(s *scene) page {
 		g, err := s.people.CreateGroup(s.t.Context(), "", "Staff", "")
 		if err != nil {

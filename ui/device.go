@@ -1,82 +1,85 @@
 package ui
 
 import (
-	"net/netip"
-	"strings"
+	"errors"
+	"net/http"
+	"time"
 
-	"github.com/gatehouse-id/gatehouse/internal/geo"
+	"github.com/gatehouse-id/gatehouse/identity"
+	"github.com/gatehouse-id/gatehouse/internal/db"
+	"github.com/gatehouse-id/gatehouse/oauth"
 )
 
-// device says in plain words which browser on which system a User-Agent header speaks of, for people who look for a
-// stranger among their sessions. Only words from the lists below come out, whatever the header holds; "" means unknown.
-// The header is a claim of the client and decides nothing.
-func device(userAgent string) (browser, system string) {
-	return firstMark(userAgent, browsers), firstMark(userAgent, systems)
+// deviceCodeTries bounds the codes that one address may try per deviceCodeWindow (RFC 8628 §5.1).
+const (
+	deviceCodeTries  = 10
+	deviceCodeWindow = 5 * time.Minute
+)
+
+type devicePage struct {
+	Code   string
+	Filled bool // the code came by a link, for the person to compare
+	Errors identity.FieldErrors
 }
 
-type mark struct{ token, name string }
-
-// Order matters: most browsers also name those they descend from.
-var browsers = []mark{
-	{"Edg/", "Edge"},
-	{"EdgA/", "Edge"},
-	{"EdgiOS/", "Edge"},
-	{"OPR/", "Opera"},
-	{"OPT/", "Opera"},
-	{"SamsungBrowser/", "Samsung Internet"},
-	{"Vivaldi/", "Vivaldi"},
-	{"YaBrowser/", "Yandex Browser"},
-	{"DuckDuckGo/", "DuckDuckGo"},
-	{"Ddg/", "DuckDuckGo"},
-	{"Firefox/", "Firefox"},
-	{"FxiOS/", "Firefox"},
-	{"CriOS/", "Chrome"},
-	{"HeadlessChrome/", "Chrome"},
-	{"Chrome/", "Chrome"},
-	{"Chromium/", "Chromium"},
-	{"Safari/", "Safari"},
-	{"curl/", "curl"},
+// devicePage asks for the code that a device shows. A link may bring it along, but never decides: the person compares it.
+func (p *Pages) devicePage(w http.ResponseWriter, r *http.Request) error {
+	q, err := readQuery(r)
+	if err != nil {
+		return err
+	}
+	code := q.value("user_code")
+	if len(code) > 32 {
+		code = ""
+	}
+	return p.render(w, r, view{Name: "device", Content: devicePage{Code: code, Filled: code != ""}})
 }
 
-var systems = []mark{
-	{"iPhone", "iPhone"},
-	{"iPad", "iPad"},
-	{"Android", "Android"},
-	{"CrOS", "ChromeOS"},
-	{"Windows", "Windows"},
-	{"Macintosh", "macOS"},
-	{"FreeBSD", "FreeBSD"},
-	{"OpenBSD", "OpenBSD"},
-	{"Linux", "Linux"},
-}
-
-func firstMark(s string, marks []mark) string {
-	for _, m := range marks {
-		if strings.Contains(s, m.token) {
-			return m.name
+// device takes the code and leads to the sign-in and the decision.
+func (p *Pages) device(w http.ResponseWriter, r *http.Request) error {
+	ctx := r.Context()
+	f, err := readForm(r)
+	if err != nil {
+		return err
+	}
+	if err := p.limit(ctx, "device", deviceCodeTries, deviceCodeWindow); err != nil {
+		return err
+	}
+	code := f.trimmed("user_code")
+	id, err := p.OAuth.BeginDevice(ctx, code)
+	if errors.Is(err, db.ErrNotFound) {
+		page := devicePage{Code: code, Errors: identity.FieldErrors{"user_code": "device.no_such"}}
+		if code == "" {
+			page.Errors["user_code"] = identity.KeyRequired
 		}
+		return p.render(w, r, view{Name: "device", Status: http.StatusUnprocessableEntity, Content: page})
 	}
-	return ""
+	if err != nil {
+		return err
+	}
+	http.Redirect(w, r, p.OAuth.ResumePath(id), http.StatusSeeOther)
+	return nil
 }
 
-// device is the browser and its system as one phrase.
-func (l *locale) device(userAgent string) string {
-	browser, system := device(userAgent)
-	switch {
-	case browser != "" && system != "":
-		return l.text("device.both", browser, system)
-	case browser != "":
-		return browser
-	case system != "":
-		return l.text("device.system", system)
+type deviceDonePage struct{ Denied bool }
+
+func (p *Pages) deviceDonePage(w http.ResponseWriter, r *http.Request) error {
+	q, err := readQuery(r)
+	if err != nil {
+		return err
 	}
-	return l.text("device.unknown")
+	return p.render(w, r, view{Name: "device_done", Content: deviceDonePage{Denied: q.value("n") == "denied"}})
 }
 
-// place is where an address is, as far as the operator's table knows: a town and a country, as the table spells them.
-func (p *Pages) place(l *locale, a netip.Addr) string {
-	if geo.Near(a) {
-		return l.text("place.here")
+// consentDevice is what the consent page says about a device that asks, so that a person notices when it is not theirs
+// (RFC 8628 §5.4).
+type consentDevice struct {
+	Code, Browser, Address, Since string
+}
+
+func (l *locale) consentDevice(d *oauth.Device, now time.Time, zone string) *consentDevice {
+	if d == nil {
+		return nil
 	}
-	return p.Places.Place(a)
+	return &consentDevice{Code: d.UserCode, Browser: l.device(d.Browser), Address: d.Address, Since: l.when(d.CreatedAt, now, zone)}
 }
