@@ -16,8 +16,7 @@ func (w *world) waiting(t testing.TB) (app oauth.Client, userCode, deviceCode st
 	app = w.app(t, func(c *oauth.Client) {
 		c.Name, c.RedirectURIs, c.GrantTypes = "Living-room TV", nil, []string{oauth.GrantDeviceCode}
 	})
-	p := w.browser(t).roundTrip(http.MethodPost, "/device_authorization", url.Values{"client_id": {app.ID}, "scope": {"openid email"}},
-		http.Header{"User-Agent": {"Mozilla/5.0 (X11; Linux x86_64) Chrome/140.0"}})
+	p := w.browser(t).roundTrip(http.MethodPost, "/device_authorization", url.Values{"client_id": {app.ID}, "scope": {"openid email"}}, nil)
 	var answer struct {
 		UserCode   string `json:"user_code"`
 		DeviceCode string `json:"device_code"`
@@ -44,7 +43,7 @@ func TestDeviceIsConnected(t *testing.T) {
 	b := w.browser(t)
 	p := b.press(b.get("/device"), "device-submit", map[string]string{"user_code": strings.ToLower(userCode)})
 	p = b.press(p, "login-submit", map[string]string{"email": alice, "password": password})
-	if block := textOf(p.id("consent-device")); !strings.Contains(block, userCode) || !strings.Contains(block, "Chrome") {
+	if block := textOf(p.id("consent-device")); !strings.Contains(block, userCode) || !strings.Contains(block, "Firefox on Linux") {
 		t.Errorf("the consent page says of the device: %q", block)
 	}
 	if p = b.press(p, "consent-allow", nil); p.id("device-done") == nil {
