@@ -55,7 +55,7 @@ func (p *Pages) consentPage(w http.ResponseWriter, r *http.Request) error {
 func (p *Pages) showConsent(w http.ResponseWriter, r *http.Request, v visit, u identity.User) error {
 	in, l := v.Interaction, p.locale(r.Context())
 	content := consentPage{ID: v.ID, App: v.app(), Email: u.Email, Person: u.ID, More: len(in.NewScopes) > 0 && len(in.NewScopes) < len(in.Scopes)}
-	content.Device = l.consentDevice(in.Device, p.Now(), u.Preferences.Zone)
+	content.Device = p.consentDevice(l, in.Device, u.Preferences.Zone)
 	for _, scope := range in.Scopes {
 		line := scopeLine{Name: scope, Key: "scope." + scope, New: content.More && slices.Contains(in.NewScopes, scope)}
 		if _, ok := l.texts[line.Key]; ok {

@@ -3,6 +3,7 @@ package ui
 import (
 	"errors"
 	"net/http"
+	"net/netip"
 	"time"
 
 	"github.com/gatehouse-id/gatehouse/identity"
@@ -74,12 +75,16 @@ func (p *Pages) deviceDonePage(w http.ResponseWriter, r *http.Request) error {
 // consentDevice is what the consent page says about a device that asks, so that a person notices when it is not theirs
 // (RFC 8628 §5.4).
 type consentDevice struct {
-	Code, Browser, Address, Since string
+	Code, Browser, Address, Place, Since string
 }
 
-func (l *locale) consentDevice(d *oauth.Device, now time.Time, zone string) *consentDevice {
+func (p *Pages) consentDevice(l *locale, d *oauth.Device, zone string) *consentDevice {
 	if d == nil {
 		return nil
 	}
-	return &consentDevice{Code: d.UserCode, Browser: l.device(d.Browser), Address: d.Address, Since: l.when(d.CreatedAt, now, zone)}
+	shown := &consentDevice{Code: d.UserCode, Browser: l.device(d.Browser), Address: d.Address, Since: l.when(d.CreatedAt, p.Now(), zone)}
+	if a, err := netip.ParseAddr(d.Address); err == nil {
+		shown.Place = p.place(l, a)
+	}
+	return shown
 }
