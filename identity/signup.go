@@ -241,7 +241,7 @@ func (d *Directory) AcceptSignUpInvitation(ctx context.Context, token, name, pas
 	if err != nil {
 		return User{}, fmt.Errorf("accept invitation: %w", err)
 	}
-	return u, nil
+	return d.User(ctx, u.ID) // with its times as they are kept: StartSession compares them
 }
 
 const (

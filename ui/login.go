@@ -28,28 +28,29 @@ type notice struct {
 }
 
 type loginPage struct {
-	ID       string
-	App      *app
-	Email    string
-	Again    bool // the signed-in person is asked to prove it once more
-	TwoStep  bool // … because the app wants the second factor
-	Other    bool // the app expects somebody else than the signed-in person
-	Register bool
-	MailCode bool // offer a code by mail
-	Notice   notice
-	Errors   identity.FieldErrors
+	ID        string
+	App       *app
+	Email     string
+	Again     bool // the signed-in person is asked to prove it once more
+	TwoStep   bool // … because the app wants the second factor
+	Other     bool // the app expects somebody else than the signed-in person
+	Register  bool
+	MailCode  bool // offer a code by mail
+	Challenge string
+	Notice    notice
+	Errors    identity.FieldErrors
 
 	Elsewhere elsewhere
 }
 
 type loginForm struct {
-	Email, Password string
-	Company         bool // by the provider of the address's domain
+	Email, Password, Challenge string
+	Company                    bool // by the provider of the address's domain
 }
 
 func readLogin(r *http.Request) (loginForm, error) {
 	f, err := readForm(r)
-	return loginForm{Email: f.trimmed("email"), Password: f.value("password"), Company: f.value("by") == "company"}, err
+	return loginForm{Email: f.trimmed("email"), Password: f.value("password"), Challenge: f.value("challenge"), Company: f.value("by") == "company"}, err
 }
 
 func (f loginForm) validate() identity.FieldErrors {
@@ -94,7 +95,12 @@ func (p *Pages) loginPage(w http.ResponseWriter, r *http.Request) error {
 	if content.Notice = notices[n]; content.Notice.Key == "" {
 		content.Notice = tripNotices[n]
 	}
-	return p.show(w, r, v, view{Name: "login", Content: content})
+	if guarded, err := p.guarded(r.Context(), content.Email); err != nil {
+		return err
+	} else if guarded {
+		content.Challenge = p.puzzle(r, signInForm)
+	}
+	return p.show(w, r, v, view{Name: "login", Content: content, Challenge: content.Challenge != ""})
 }
 
 func (p *Pages) loginContent(r *http.Request, v visit) (loginPage, error) {
@@ -132,11 +138,23 @@ func (p *Pages) login(w http.ResponseWriter, r *http.Request) error {
 	if f.Company && f.Email != "" {
 		errs = identity.FieldErrors{"email": "upstream.no_company"}
 	}
+	puzzle := f.Challenge
+	if len(errs) == 0 {
+		var problem string
+		if problem, puzzle, err = p.guard(r, f.Email, f.Challenge); err != nil {
+			return err
+		} else if problem != "" {
+			errs[""] = problem
+		}
+	}
 	var u identity.User
 	if len(errs) == 0 {
 		u, err = p.People.CheckPassword(r.Context(), f.Email, f.Password, web.Address(r.Context()))
 		if errors.Is(err, identity.ErrCredentials) {
 			errs[""] = "login.wrong"
+			if puzzle, err = p.failed(r, f.Email); err != nil {
+				return err
+			}
 		} else if err != nil {
 			return err
 		}
@@ -150,7 +168,8 @@ func (p *Pages) login(w http.ResponseWriter, r *http.Request) error {
 		if !content.Again {
 			content.Email = f.Email
 		}
-		return p.show(w, r, v, view{Name: "login", Status: http.StatusUnprocessableEntity, Content: content})
+		content.Challenge = puzzle
+		return p.show(w, r, v, view{Name: "login", Status: http.StatusUnprocessableEntity, Content: content, Challenge: puzzle != ""})
 	}
 	return p.afterFirst(w, r, v, u, []string{identity.AMRPassword})
 }

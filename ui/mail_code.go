@@ -27,10 +27,11 @@ func (p *Pages) mailCodeRoutes() []web.Route {
 const maxTypedEmail = 254
 
 type mailCodePage struct {
-	ID     string
-	App    *app
-	Email  string
-	Errors identity.FieldErrors
+	ID        string
+	Challenge string
+	App       *app
+	Email     string
+	Errors    identity.FieldErrors
 }
 
 type mailCodeCheckPage struct {
@@ -49,7 +50,13 @@ func (p *Pages) mailCodePage(w http.ResponseWriter, r *http.Request) error {
 	if v.SignedIn && v.Interaction.Reason == "" {
 		return p.onward(w, r, v, v.Session)
 	}
-	return p.show(w, r, v, view{Name: "mail_code", Content: mailCodePage{ID: v.ID, App: v.app(), Email: v.Interaction.LoginHint}})
+	content := mailCodePage{ID: v.ID, App: v.app(), Email: v.Interaction.LoginHint}
+	if guarded, err := p.guarded(r.Context(), content.Email); err != nil {
+		return err
+	} else if guarded {
+		content.Challenge = p.puzzle(r, signInForm)
+	}
+	return p.show(w, r, v, view{Name: "mail_code", Content: content, Challenge: content.Challenge != ""})
 }
 
 // askMailCode mails a code. Its answer is the same for every address, and as quick (account enumeration): whom the mail goes to,
@@ -87,6 +94,13 @@ func (p *Pages) askMailCode(w http.ResponseWriter, r *http.Request) error {
 	}
 	if err := p.People.EndMailCode(ctx, p.Site.MailTicket(r, v.ID)); err != nil {
 		return err
+	}
+	if problem, puzzle, err := p.guard(r, email, f.value("challenge")); err != nil {
+		return err
+	} else if problem != "" {
+		return p.show(w, r, v, view{Name: "mail_code", Status: http.StatusUnprocessableEntity, Challenge: puzzle != "", Content: mailCodePage{
+			ID: v.ID, App: v.app(), Email: email, Challenge: puzzle, Errors: identity.FieldErrors{"": problem},
+		}})
 	}
 	m, err := p.People.BeginMailCode(ctx, email, v.ID)
 	if err != nil {
@@ -157,6 +171,13 @@ func (p *Pages) checkMailCode(w http.ResponseWriter, r *http.Request) error {
 		p.Site.ClearMailTicket(w, v.ID)
 		return p.redirect(w, r, withInteraction("/login?n=timeout", v.ID))
 	case errors.Is(err, identity.ErrCode):
+		email, err := p.People.MailCodeEmail(r.Context(), p.Site.MailTicket(r, v.ID), v.ID)
+		if err == nil {
+			_, err = p.failed(r, email)
+		}
+		if err != nil && !errors.Is(err, identity.ErrNotFound) {
+			return err
+		}
 		return p.showMailCodeCheck(w, r, v, false, identity.FieldErrors{"code": "mail_code_check.wrong"})
 	case err != nil:
 		return err

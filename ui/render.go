@@ -26,6 +26,8 @@ type view struct {
 	Wide    bool   // room for lists and long forms instead of the narrow card
 	Nav     string // which entry of the account's navigation is current; empty: no navigation
 
+	Challenge bool // a form of the page has one, which a script solves
+
 	Refresh string // path of this site to move on to at once; empty: the page stays
 
 	// The page's exceptions from the Content-Security-Policy.
@@ -97,7 +99,7 @@ func policy(v view) string {
 		}
 	}
 	script := ""
-	if v.Script != "" {
+	if v.Script != "" || v.Challenge {
 		script = "; script-src 'self'; connect-src 'self'"
 	}
 	for i, frame := range v.Frames {

@@ -24,6 +24,7 @@ import (
 	"github.com/gatehouse-id/gatehouse/identity"
 	"github.com/gatehouse-id/gatehouse/internal/audit"
 	"github.com/gatehouse-id/gatehouse/internal/cache"
+	"github.com/gatehouse-id/gatehouse/internal/challenge"
 	"github.com/gatehouse-id/gatehouse/internal/geo"
 	"github.com/gatehouse-id/gatehouse/internal/mail"
 	"github.com/gatehouse-id/gatehouse/internal/upstream"
@@ -50,6 +51,10 @@ type Config struct {
 	RegistrationsPerHour int  // from one address; 0: 30
 	Invitations          bool // invited people may
 	MailCodes            bool // people may sign in by a code from a mail
+
+	// Challenge guards signing up, and signing in after repeated failures or, with ChallengeAlways, each time; nil: nothing.
+	Challenge            challenge.Guard
+	ChallengeAlways      bool
 	RequireVerifiedEmail bool // an address must be confirmed before it is of use
 
 	Places *geo.Table // where network addresses are; nil knows none
@@ -86,6 +91,9 @@ func New(c Config) (*Pages, error) {
 	}
 	if c.RegistrationsPerHour <= 0 {
 		c.RegistrationsPerHour = registrationsPerHour
+	}
+	if c.Challenge == nil {
+		c.Challenge = challenge.None{}
 	}
 	if c.Now == nil {
 		c.Now = time.Now

@@ -3,13 +3,10 @@ package ui
 import (
 	"context"
 	"crypto/rand"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"net/http"
 	"net/url"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/gatehouse-id/gatehouse/identity"
@@ -236,10 +233,6 @@ const mailsPerHour = 5
 // mayMail reports whether one more mail may go to an address. Beyond the limit pages look as if it had gone, since whether
 // there is anybody to write to is not for strangers to know. All spellings of an address share its mailbox.
 func (p *Pages) mayMail(ctx context.Context, email string) (bool, error) {
-	if normal, ok := identity.NormalEmail(email); ok {
-		email = normal
-	}
-	sum := sha256.Sum256([]byte(strings.ToLower(email)))
-	wait, err := p.Cache.Allow(ctx, "ui:mail:"+hex.EncodeToString(sum[:16]), mailsPerHour, time.Hour)
+	wait, err := p.Cache.Allow(ctx, "ui:mail:"+mailbox(email), mailsPerHour, time.Hour)
 	return wait == 0, err
 }

@@ -22,6 +22,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/gatehouse-id/gatehouse/identity"
+	"github.com/gatehouse-id/gatehouse/internal/challenge"
 	"github.com/gatehouse-id/gatehouse/internal/db"
 	"github.com/gatehouse-id/gatehouse/internal/mail"
 	"github.com/gatehouse-id/gatehouse/internal/seal"
@@ -97,6 +98,8 @@ type settings struct {
 
 	Registration         string `env:"GATEHOUSE_REGISTRATION" default:"open" enum:"open,invite,off" placeholder:"WHO" group:"people" help:"Who may create an account: open lets everybody, invite those who were invited (gatehouse user invite), off nobody. [${default}]"`
 	MailCodes            bool   `env:"GATEHOUSE_MAIL_CODES" default:"false" negatable:"" group:"people" help:"Let people sign in by a one-time code sent by mail in place of the password; it counts as one factor. [${default}]"`
+	Challenge            string `env:"GATEHOUSE_CHALLENGE" default:"failures" enum:"off,failures,always" placeholder:"WHEN" group:"people" help:"When a browser must compute for a moment before a form counts: failures asks it of who signs up, and of who signs in after repeated failures; always asks it at each sign-in too; off never. [${default}]"`
+	ChallengeEffort      int    `env:"GATEHOUSE_CHALLENGE_EFFORT" default:"1000000" placeholder:"N" group:"people" help:"Hashes that takes at most, half of it on average; a phone does some hundred thousand a second. [${default}]"`
 	RequireVerifiedEmail bool   `env:"GATEHOUSE_REQUIRE_VERIFIED_EMAIL" default:"true" negatable:"" group:"people" help:"Let people into apps only after they have proven their email address. [${default}]"`
 	Places               string `env:"GATEHOUSE_PLACES" placeholder:"PATH" group:"people" help:"CSV file that tells the place of network addresses, shown to people beside their own devices and activity. [none]"`
 	PasswordWorkers      int    `env:"GATEHOUSE_PASSWORD_WORKERS" default:"0" placeholder:"N" group:"people" help:"Passwords checked at the same time; each takes 19 MiB. 0: one for each processor. [${default}]"`
@@ -252,6 +255,7 @@ func (s *settings) checkNumbers() error {
 		flag            string
 		value, min, max int64
 	}{
+		{"challenge-effort", int64(s.ChallengeEffort), 1000, challenge.MaxEffort},
 		{"password-workers", int64(s.PasswordWorkers), 0, 1024},
 		{"limit-account-tries", int64(s.LimitAccountTries), 1, 1_000_000},
 		{"limit-address-tries", int64(s.LimitAddressTries), 1, 1_000_000},

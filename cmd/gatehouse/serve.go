@@ -24,6 +24,7 @@ import (
 	"github.com/gatehouse-id/gatehouse/identity"
 	"github.com/gatehouse-id/gatehouse/internal/audit"
 	"github.com/gatehouse-id/gatehouse/internal/cache"
+	"github.com/gatehouse-id/gatehouse/internal/challenge"
 	"github.com/gatehouse-id/gatehouse/internal/db"
 	"github.com/gatehouse-id/gatehouse/internal/geo"
 	"github.com/gatehouse-id/gatehouse/internal/mail"
@@ -202,12 +203,16 @@ func (c *serveCommand) Run(t *terminal) error {
 	if err != nil {
 		return err
 	}
+	guard, err := openChallenge(t.ctx, data, s)
+	if err != nil {
+		return err
+	}
 	pages, err := ui.New(ui.Config{
 		Places:   places,
 		Upstream: trips,
 		Site:     site, People: people, OAuth: protocol, Mail: queue, Inbox: inbox, Cache: data.cache, Audit: data.audit, Log: log,
 		Name: s.Name, Registration: s.Registration == "open", RegistrationsPerHour: s.LimitRegistrations,
-		Invitations: s.Registration != "off", MailCodes: s.MailCodes, RequireVerifiedEmail: s.RequireVerifiedEmail,
+		Invitations: s.Registration != "off", MailCodes: s.MailCodes, Challenge: guard, ChallengeAlways: s.Challenge == "always", RequireVerifiedEmail: s.RequireVerifiedEmail,
 	})
 	if err != nil {
 		return err
@@ -395,6 +400,19 @@ func (d *data) close() {
 	if err := errors.Join(d.cache.Close(), d.db.Close()); err != nil {
 		d.log.Error("close storage", "err", err)
 	}
+}
+
+// openChallenge is what forms ask of browsers.
+func openChallenge(ctx context.Context, d *data, s *settings) (challenge.Guard, error) {
+	if s.Challenge == "off" {
+		return challenge.None{}, nil
+	}
+	key, err := d.seal.Secret(ctx, d.db, "challenge")
+	if err != nil {
+		return nil, err
+	}
+	work := &challenge.Work{Key: key, Cache: d.cache, Effort: s.ChallengeEffort}
+	return work, work.Validate()
 }
 
 func openRing(ctx context.Context, d *data, s *settings) (*keys.Ring, error) {
