@@ -16,6 +16,7 @@ import (
 
 const (
 	redirectURI = "http://127.0.0.1:9/callback" // nobody listens: the tests look at where they are sent
+	afterLogout = "http://127.0.0.1:9/bye"
 	password    = "kontra-melone-72-fisch"
 )
 

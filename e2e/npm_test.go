@@ -36,7 +36,7 @@ func TestCodeFlowByNPMClients(t *testing.T) {
 			} {
 				t.Run(script+" "+way, func(t *testing.T) {
 					auth, dpop, _ := strings.Cut(way, " ")
-					args := []string{"--auth-method", auth, "--grant-type", "authorization_code", "--grant-type", "refresh_token"}
+					args := []string{"--auth-method", auth, "--grant-type", "authorization_code", "--grant-type", "refresh_token", "--post-logout-redirect-uri", afterLogout}
 					if auth == "private_key_jwt" {
 						args = append(args, "--jwks", public)
 					}
@@ -52,7 +52,7 @@ func TestCodeFlowByNPMClients(t *testing.T) {
 					}
 					got := converse(t, s, script, email, append(
 						os.Environ(), "ISSUER="+s.Issuer, "CLIENT_ID="+client.ID, "CLIENT_SECRET="+client.Secret,
-						"REDIRECT_URI="+redirectURI, "AUTH_METHOD="+auth, "PRIVATE_KEY="+private, "DPOP="+dpop,
+						"REDIRECT_URI="+redirectURI, "POST_LOGOUT_REDIRECT_URI="+afterLogout, "AUTH_METHOD="+auth, "PRIVATE_KEY="+private, "DPOP="+dpop,
 					))
 					if got.Sub != userID || got.Email != email || !got.EmailVerified {
 						t.Errorf("got the person %q %q %t, want %q %q true", got.Sub, got.Email, got.EmailVerified, userID, email)

@@ -6,7 +6,7 @@ import { webcrypto } from 'node:crypto'
 
 globalThis.crypto ??= webcrypto // Node.js 18, as in Debian 12, keeps it in the module
 
-export const { ISSUER, CLIENT_ID, CLIENT_SECRET, REDIRECT_URI, AUTH_METHOD, PRIVATE_KEY, DPOP } = process.env
+export const { ISSUER, CLIENT_ID, CLIENT_SECRET, REDIRECT_URI, POST_LOGOUT_REDIRECT_URI, AUTH_METHOD, PRIVATE_KEY, DPOP } = process.env
 
 // The key of a client that signs its assertions.
 export const privateKey = PRIVATE_KEY && await crypto.subtle.importKey('jwk', JSON.parse(PRIVATE_KEY), { name: 'ECDSA', namedCurve: 'P-256' }, false, ['sign'])

@@ -1,7 +1,7 @@
 // Signs a person in through openid-client and uses every endpoint it can reach with what it got.
 import * as client from 'openid-client'
 import assert from 'node:assert/strict'
-import { ISSUER, CLIENT_ID, CLIENT_SECRET, REDIRECT_URI, AUTH_METHOD, DPOP, privateKey, visit, finish } from './dialogue.mjs'
+import { ISSUER, CLIENT_ID, CLIENT_SECRET, REDIRECT_URI, POST_LOGOUT_REDIRECT_URI, AUTH_METHOD, DPOP, privateKey, visit, finish } from './dialogue.mjs'
 
 const authentication = {
   client_secret_basic: () => client.ClientSecretBasic(CLIENT_SECRET),
@@ -54,4 +54,11 @@ if (AUTH_METHOD !== 'none') {
   await client.tokenRevocation(config, refreshed.refresh_token)
 }
 await assert.rejects(client.refreshTokenGrant(config, refreshed.refresh_token, undefined, bound), { error: 'invalid_grant' })
+
+// Signed out already in this browser: the server sends the person straight back.
+const leaving = client.randomState()
+const left = await visit(client.buildEndSessionUrl(config, {
+  post_logout_redirect_uri: POST_LOGOUT_REDIRECT_URI, id_token_hint: tokens.id_token, state: leaving,
+}))
+assert.equal(left.href, `${POST_LOGOUT_REDIRECT_URI}?state=${leaving}`)
 finish(result)
