@@ -103,7 +103,7 @@ func TestAccountPagesAreSealed(t *testing.T) {
 	b, _ := w.member(t, alice)
 	for _, route := range w.pages.accountRoutes() {
 		method, path, _ := strings.Cut(route.Pattern, " ")
-		if method != http.MethodGet || strings.HasPrefix(path, "/inbox") {
+		if method != http.MethodGet || strings.HasPrefix(path, "/inbox") || strings.Contains(path, "{") {
 			continue
 		}
 		p := b.get(path)
