@@ -524,6 +524,38 @@ func (d *Directory) RemovePasskey(ctx context.Context, userID, id string) (remov
 	return removed, nil
 }
 
+// RemoveSecondFactors takes a person's authenticator app, passkeys and recovery codes away, for an operator whom somebody has asked who lost
+// them all. ErrNotFound: there is none.
+func (d *Directory) RemoveSecondFactors(ctx context.Context, userID string) error {
+	err := d.db.Tx(ctx, func(ctx context.Context) error {
+		if _, err := d.lock(ctx, userID); err != nil {
+			return err
+		}
+		apps, err := d.db.Exec(ctx, `DELETE FROM totp WHERE user_id = $1`, userID)
+		if err != nil {
+			return err
+		}
+		passkeys, err := d.db.Exec(ctx, `DELETE FROM passkeys WHERE user_id = $1`, userID)
+		if err != nil {
+			return err
+		}
+		if apps+passkeys == 0 {
+			return ErrNotFound
+		}
+		if apps > 0 {
+			d.audit.Record(ctx, audit.Event{Action: "totp.remove", Actor: "cli", UserID: userID})
+		}
+		if passkeys > 0 {
+			d.audit.Record(ctx, audit.Event{Action: "passkey.remove", Actor: "cli", UserID: userID})
+		}
+		return d.dropUselessRecoveryCodes(ctx, userID)
+	})
+	if err != nil {
+		return fmt.Errorf("remove second factors: %w", err)
+	}
+	return nil
+}
+
 // dropUselessRecoveryCodes removes a person's recovery codes when no second factor is left that they could stand in for.
 func (d *Directory) dropUselessRecoveryCodes(ctx context.Context, userID string) error {
 	_, err := d.db.Exec(ctx, `DELETE FROM recovery_codes WHERE user_id = $1

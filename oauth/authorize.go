@@ -124,6 +124,9 @@ func (s *Server) resume(w http.ResponseWriter, r *http.Request) error {
 		}
 		return s.refuse(w, r, req, newError("access_denied", "The person did not allow it."))
 	}
+	if in.Unproven {
+		return s.answerUnproven(w, r, req)
+	}
 	return s.advance(w, r, req)
 }
 
@@ -298,17 +301,14 @@ func (s *Server) missing(ctx context.Context, req *authorization, sess *identity
 	} else if !ok {
 		return &need{path: "/no-access", code: "access_denied"}, nil
 	}
-	if values, essential := req.claims.wanted("acr"); essential && len(values) > 0 && !slices.Contains(values, sess.ACR()) {
-		if sess.HasTOTP && slices.Contains(values, identity.ACRMFA) {
-			return &need{path: "/login", code: "unmet_authentication_requirements", reason: "mfa"}, nil
-		}
-		return nil, newError("unmet_authentication_requirements", "The person cannot be authenticated in the way the app demands.")
-	}
 	if sess.MustChangePassword {
 		return &need{path: "/password/new", code: "interaction_required"}, nil
 	}
 	if s.RequireVerifiedEmail && !sess.EmailVerified {
 		return &need{path: "/verify", code: "interaction_required"}, nil
+	}
+	if n, err := s.missingProof(req, sess); n != nil || err != nil {
+		return n, err
 	}
 	return s.missingConsent(ctx, req, sess)
 }
@@ -405,9 +405,10 @@ func (s *Server) issueCode(w http.ResponseWriter, r *http.Request, req *authoriz
 	for _, scope := range req.scopes {
 		ar.GrantScope(scope)
 	}
+	asked, _ := req.wantedACRs()
 	resp, err := s.provider.NewAuthorizeResponse(ctx, ar, &session{
 		Subject: sess.UserID, GrantID: grantID, SessionID: sess.ID, AuthTime: sess.AuthTime, RequestedAt: req.interaction.CreatedAt,
-		ACR: sess.ACR(), AMR: sess.AMR, Nonce: req.form.Get("nonce"), Claims: req.claims,
+		ACR: reportedACR(sess.ACR(), asked), Reached: sess.ACR(), AMR: sess.AMR, Nonce: req.form.Get("nonce"), Claims: req.claims,
 	})
 	if err != nil {
 		return s.refuse(w, r, req, err)

@@ -11,6 +11,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/gatehouse-id/gatehouse/identity"
 	"github.com/gatehouse-id/gatehouse/keys"
 )
 
@@ -41,14 +42,18 @@ type Client struct {
 	Audiences     []string `json:"audiences,omitempty"`
 	AuthMethod    string   `json:"token_endpoint_auth_method"`
 	Credentials
-	IDTokenAlg     string        `json:"id_token_signed_response_alg,omitempty"`
-	FirstParty     bool          `json:"first_party,omitempty"` // the operator's own: no consent page
-	RequirePKCE    bool          `json:"require_pkce"`          // false excuses a confidential client that sends a nonce
-	ClientURI      string        `json:"client_uri,omitempty"`
-	LogoURI        string        `json:"logo_uri,omitempty"`
-	PolicyURI      string        `json:"policy_uri,omitempty"`
-	TOSURI         string        `json:"tos_uri,omitempty"`
-	Contacts       []string      `json:"contacts,omitempty"`
+	IDTokenAlg  string   `json:"id_token_signed_response_alg,omitempty"`
+	FirstParty  bool     `json:"first_party,omitempty"` // the operator's own: no consent page
+	RequirePKCE bool     `json:"require_pkce"`          // false excuses a confidential client that sends a nonce
+	ClientURI   string   `json:"client_uri,omitempty"`
+	LogoURI     string   `json:"logo_uri,omitempty"`
+	PolicyURI   string   `json:"policy_uri,omitempty"`
+	TOSURI      string   `json:"tos_uri,omitempty"`
+	Contacts    []string `json:"contacts,omitempty"`
+	// What is enough to sign in for the app: the weakest of these classes (OpenID Connect Registration §2). Unlike there, a
+	// request can ask for more, but not for less.
+	DefaultACRValues []string `json:"default_acr_values,omitempty"`
+
 	AccessTokenTTL time.Duration `json:"access_token_ttl,omitempty"` // 0: the server's
 	Disabled       bool          `json:"disabled,omitempty"`
 	CreatedAt      time.Time     `json:"created_at"`
@@ -138,6 +143,11 @@ func (c Client) Validate() error {
 	}
 	if err := c.AccessRules.validate(); err != nil {
 		return err
+	}
+	for _, acr := range c.DefaultACRValues {
+		if !slices.Contains(identity.ACRs(), acr) || len(c.DefaultACRValues) > len(identity.ACRs()) {
+			return fmt.Errorf("default_acr_values %q: use each of %s at most once", acr, strings.Join(identity.ACRs(), ", "))
+		}
 	}
 	if c.AccessTokenTTL < 0 || c.AccessTokenTTL > MaxAccessTokenTTL {
 		return fmt.Errorf("access_token_ttl: between 0 (the server's) and 1h")

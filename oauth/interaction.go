@@ -27,6 +27,7 @@ type interaction struct {
 	ConsentBy  string     `json:"consent_by,omitempty"`  // the person who allowed this very request
 	SelectedBy string     `json:"selected_by,omitempty"` // the session that was chosen (prompt=select_account)
 	Denied     bool       `json:"denied,omitempty"`      // the person refused
+	Unproven   bool       `json:"unproven,omitempty"`    // the person did not prove what is demanded
 	Reason     string     `json:"reason,omitempty"`
 	Pushed     string     `json:"pushed,omitempty"` // key of the pushed request that it answers
 

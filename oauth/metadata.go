@@ -107,7 +107,7 @@ func (s *Server) buildMetadata() (document, error) {
 		IntrospectionAuthMethods: methods,
 		IntrospectionAuthAlgs:    algs,
 		CodeChallengeMethods:     []string{"S256"},
-		ACRValues:                []string{identity.ACRPassword, identity.ACRMFA},
+		ACRValues:                identity.ACRs(),
 		PromptValues:             []string{"none", "login", "consent", "select_account"},
 		ClaimTypes:               []string{"normal"},
 		ClaimsSupported:          append(claims, personal...),

@@ -53,7 +53,8 @@ type Config struct {
 	GrantTTL       time.Duration // absolute life of a refresh-token family; 0: 180 days
 	InteractionTTL time.Duration // time a person has to sign in and consent; 0: 1 h
 
-	RequireVerifiedEmail bool // a person must prove the address before any app learns of them
+	SignInPolicy         string // the least authentication context class that lets a person into any app; empty: any
+	RequireVerifiedEmail bool   // a person must prove the address before any app learns of them
 }
 
 // ErrorPage is what a person sees when a request cannot be answered by a redirect to the app.
@@ -78,7 +79,7 @@ type Interaction struct {
 	ACRValues []string
 	AppScheme string  // "com.example.app:" if the app is a program with a private-use scheme; empty: a website
 	Device    *Device // the device that asked (RFC 8628); nil: an app with a redirect
-	Reason    string  // why a signed-in person must sign in again: "" | "reauth" | "mfa"
+	Reason    string  // why a signed-in person must sign in again: "" | "reauth" | "account"; "mfa" or "phr": must prove more
 	CreatedAt time.Time
 }
 

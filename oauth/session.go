@@ -16,7 +16,8 @@ type session struct {
 	SessionID   string    `json:"sid,omitempty"`
 	AuthTime    time.Time `json:"auth_time,omitzero"`
 	RequestedAt time.Time `json:"requested_at,omitzero"` // prompt and max_age are judged against it
-	ACR         string    `json:"acr,omitempty"`
+	ACR         string    `json:"acr,omitempty"`         // as tokens name it
+	Reached     string    `json:"reached,omitempty"`     // the class of the session; policies ask for it
 	AMR         []string  `json:"amr,omitempty"`
 	Nonce       string    `json:"nonce,omitempty"`
 	Claims      *claims   `json:"claims,omitempty"` // the claims parameter (OpenID Connect Core §5.5)

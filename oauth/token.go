@@ -79,6 +79,9 @@ func fositeTokenRequest(r *http.Request, form map[string][]string) *http.Request
 // checkGrant is the seam between what was asked and what is issued: the session is there, nothing is made yet.
 func (s *Server) checkGrant(ctx context.Context, ar *fosite.AccessRequest) error {
 	client, sess := ar.Client.(*registration), ar.Session.(*session)
+	if err := s.checkReached(client, sess); err != nil {
+		return err
+	}
 	sess.sha512 = keys.Alg(client.IDTokenAlg) == keys.EdDSA
 	if st := requestState(ctx); st.code != nil && st.code.JKT != "" && (st.confirmation == nil || st.confirmation.JKT != st.code.JKT) {
 		return fosite.ErrInvalidGrant.WithHint("The code is tied to another key (dpop_jkt).") // RFC 9449 §10

@@ -40,6 +40,7 @@ func (p *Pages) accountRoutes() []web.Route {
 	routes = append(routes, p.preferencesRoutes()...)
 	routes = append(routes, p.privacyRoutes()...)
 	routes = append(routes, p.groupRoutes()...)
+	routes = append(routes, p.passkeyAccountRoutes()...)
 	if p.Inbox != nil {
 		routes = append(routes,
 			web.Route{Pattern: "GET /inbox", Handler: p.onThisMachine(p.inboxPage)},
@@ -51,9 +52,15 @@ func (p *Pages) accountRoutes() []web.Route {
 
 type sessionHandler = func(w http.ResponseWriter, r *http.Request, s identity.Session) error
 
-// member is signedIn for people whose address is confirmed where that is required.
+// member is signedIn for people whose address is confirmed where that is required, and who have proven as much as the policy of the
+// server demands.
 func (p *Pages) member(next sessionHandler) handler {
-	return p.confirmed(p.signedIn(next))
+	return p.confirmed(p.signedIn(func(w http.ResponseWriter, r *http.Request, s identity.Session) error {
+		if !identity.Reaches(s.ACR(), p.SignInPolicy) {
+			return p.redirect(w, r, "/step-up")
+		}
+		return next(w, r, s)
+	}))
 }
 
 // confirmed sends people to confirm their address first, where that is required.
@@ -76,8 +83,8 @@ func (p *Pages) confirmed(next handler) handler {
 // The notices that a page may carry after a redirect, by the word in ?done=. A word that is not here shows nothing, so
 // that no link from elsewhere can put words of its own on our pages.
 var accountNotices = []string{
-	"group_joined", "group_declined", "group_invited", "group_uninvited", "group_removed",
-	"saved", "email_sent", "email", "password", "two_step_off", "withdrawn", "session_ended", "sessions_ended", "confirmed", "export", "kept",
+	"group_joined", "group_declined", "group_invited", "group_uninvited", "group_removed", "passkey_added", "passkey_renamed", "passkey_removed",
+	"app_off", "saved", "email_sent", "email", "password", "two_step_off", "withdrawn", "session_ended", "sessions_ended", "confirmed", "export", "kept",
 }
 
 // done gives the locale key of the notice that a request asks for, or "".
@@ -106,6 +113,7 @@ type accountPage struct {
 	Password  string
 	Sessions  string
 	Apps      string
+	Passkeys  string
 	Attention bool // something needs doing
 }
 
@@ -127,14 +135,19 @@ func (p *Pages) accountPage(w http.ResponseWriter, r *http.Request, s identity.S
 	}
 	l := p.locale(r.Context())
 	page := accountPage{
-		Done: done(r), Name: calledName(u), Email: u.Email, Verified: u.EmailVerified, TwoStep: u.HasTOTP,
+		Done: done(r), Name: calledName(u), Email: u.Email, Verified: u.EmailVerified, TwoStep: u.TwoStep(),
 		Sessions: l.many("account.sessions", len(sessions)),
 		Apps:     l.many("account.apps", len(apps)),
 	}
 	if !u.PasswordChangedAt.IsZero() {
 		page.Password = l.text("account.password.since", l.when(u.PasswordChangedAt, p.Now(), u.Preferences.Zone))
 	}
-	if u.HasTOTP {
+	keys, err := p.People.Passkeys(r.Context(), u.ID)
+	if err != nil {
+		return err
+	}
+	page.Passkeys = l.many("account.passkeys", len(keys))
+	if u.TwoStep() {
 		left, err := p.People.RecoveryCodesLeft(r.Context(), u.ID)
 		if err != nil {
 			return err

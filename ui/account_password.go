@@ -10,7 +10,8 @@ import (
 type accountPasswordPage struct {
 	Person   string
 	Email    string
-	TwoStep  bool
+	TwoStep  bool // a code is wanted
+	Passkey  bool // … or a passkey
 	Password bool // there is one
 	Errors   identity.FieldErrors
 	Strength *strength
@@ -21,12 +22,13 @@ func (p *Pages) passwordPage(w http.ResponseWriter, r *http.Request, s identity.
 	if err != nil {
 		return err
 	}
-	return p.showPassword(w, r, u, "", nil)
+	return p.showPassword(w, r, s, u, "", nil)
 }
 
-func (p *Pages) showPassword(w http.ResponseWriter, r *http.Request, u identity.User, typed string, problems identity.FieldErrors) error {
+func (p *Pages) showPassword(w http.ResponseWriter, r *http.Request, s identity.Session, u identity.User, typed string, problems identity.FieldErrors) error {
 	v := view{Name: "account_password", Wide: true, Nav: "password", Content: accountPasswordPage{
-		Person: u.ID, Email: u.Email, TwoStep: u.HasTOTP, Password: u.HasPassword, Errors: problems, Strength: measure(typed, personal(u)...),
+		Person: u.ID, Email: u.Email, TwoStep: p.asksCode(s), Passkey: p.asksCode(s) && s.HasPasskey && p.People.PasskeysPossible(),
+		Password: u.HasPassword, Errors: problems, Strength: measure(typed, personal(u)...),
 	}}
 	v.Status = statusOf(problems)
 	return p.render(w, r, v)
@@ -45,7 +47,7 @@ func (p *Pages) changePassword(w http.ResponseWriter, r *http.Request, s identit
 	err = p.People.ValidatePassword(next, personal(u)...)
 	switch {
 	case errors.As(err, &problems):
-		return p.showPassword(w, r, u, next, problems)
+		return p.showPassword(w, r, s, u, next, problems)
 	case err != nil:
 		return err
 	}
@@ -54,12 +56,12 @@ func (p *Pages) changePassword(w http.ResponseWriter, r *http.Request, s identit
 	case err != nil:
 		return err
 	case len(problems) > 0:
-		return p.showPassword(w, r, u, "", problems)
+		return p.showPassword(w, r, s, u, "", problems)
 	}
 	err = p.People.SetPassword(r.Context(), s, next)
 	switch {
 	case errors.As(err, &problems):
-		return p.showPassword(w, r, u, next, problems)
+		return p.showPassword(w, r, s, u, next, problems)
 	case errors.Is(err, identity.ErrNotFound): // ended in this very moment, perhaps by a reset
 		return p.redirect(w, r, "/login?n=timeout")
 	case err != nil:

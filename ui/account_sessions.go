@@ -35,7 +35,7 @@ func (p *Pages) sessionsPage(w http.ResponseWriter, r *http.Request, s identity.
 	page, l, now := sessionsPage{Done: done(r), Person: u.ID}, p.locale(r.Context()), p.Now()
 	for _, one := range sessions {
 		row := sessionRow{
-			ID: one.ID, Device: l.device(one.Device.UserAgent), TwoStep: one.ACR() == identity.ACRMFA,
+			ID: one.ID, Device: l.device(one.Device.UserAgent), TwoStep: identity.Reaches(one.ACR(), identity.ACRMFA),
 			Since: l.when(one.CreatedAt, now, u.Preferences.Zone), LastSeen: l.when(one.LastSeenAt, now, u.Preferences.Zone),
 		}
 		if one.Device.Address.IsValid() {

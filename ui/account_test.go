@@ -115,7 +115,7 @@ func TestAccountPagesAreSealed(t *testing.T) {
 		}
 		csp := p.header.Get("Content-Security-Policy")
 		if !strings.Contains(csp, "default-src 'none'") || !strings.Contains(csp, "frame-ancestors 'none'") || strings.Contains(csp, "unsafe") ||
-			strings.Contains(csp, "script-src") != (path == "/account/password") {
+			strings.Contains(csp, "script-src") != (path == "/account/password" || path == "/account/passkeys/new") {
 			t.Errorf("%s: Content-Security-Policy %q", path, csp)
 		}
 		forbidden(t, p.body, "<script>", "style=", "onclick", "[account", "[claim", "%!")

@@ -12,14 +12,16 @@ import (
 type twoStepPage struct {
 	Done      string
 	Person    string
-	On        bool
+	On        bool // an authenticator app
+	Passkey   bool // … or a passkey, or both
+	Codes     bool // there are, or could be, recovery codes
 	CodesLeft string
 	FewCodes  bool
 }
 
 func (p *Pages) twoStepPage(w http.ResponseWriter, r *http.Request, s identity.Session) error {
-	page := twoStepPage{Done: done(r), Person: s.UserID, On: s.HasTOTP}
-	if s.HasTOTP {
+	page := twoStepPage{Done: done(r), Person: s.UserID, On: s.HasTOTP, Passkey: s.HasPasskey, Codes: s.TwoStep()}
+	if s.TwoStep() {
 		left, err := p.People.RecoveryCodesLeft(r.Context(), s.UserID)
 		if err != nil {
 			return err
@@ -30,6 +32,7 @@ func (p *Pages) twoStepPage(w http.ResponseWriter, r *http.Request, s identity.S
 }
 
 type setupPage struct {
+	ID     string // of the interaction to go on with
 	Person string
 	QR     template.URL // data: URL of a PNG
 	Secret []string     // in groups of four, for typing
@@ -50,8 +53,12 @@ func (p *Pages) showSetup(w http.ResponseWriter, r *http.Request, s identity.Ses
 	case err != nil:
 		return err
 	}
+	query, err := readQuery(r)
+	if err != nil {
+		return err
+	}
 	page := setupPage{
-		Person: s.UserID,
+		ID: query.value("i"), Person: s.UserID,
 		// Both are made by identity from a secret and a configured name, and escaped there.
 		QR:     template.URL("data:image/png;base64," + base64.StdEncoding.EncodeToString(e.QR)), //nolint:gosec // base64
 		Link:   template.URL(e.URL),                                                              //nolint:gosec // net/url wrote it
@@ -73,6 +80,9 @@ type codesPage struct {
 	New   bool // in place of older ones
 	Ended bool // other sessions did
 	Email string
+
+	Passkey bool   // the first second factor was a passkey
+	Next    string // back to the app that demanded it
 }
 
 func (p *Pages) setUp(w http.ResponseWriter, r *http.Request, s identity.Session) error {
@@ -103,11 +113,11 @@ func (p *Pages) setUp(w http.ResponseWriter, r *http.Request, s identity.Session
 	if err := p.stepUp(w, r, s, []string{identity.AMROTP, identity.AMRMFA}); err != nil {
 		return err
 	}
-	return p.showCodes(w, r, s, codesPage{Codes: codes, Ended: ended > 0})
+	return p.showCodes(w, r, s, codesPage{Codes: codes, Ended: ended > 0, Next: p.resume(r.URL.Query().Get("i"))})
 }
 
 func (p *Pages) newCodes(w http.ResponseWriter, r *http.Request, s identity.Session) error {
-	if !s.HasTOTP {
+	if !s.TwoStep() {
 		return p.redirect(w, r, "/account/two-step")
 	}
 	codes, err := p.People.NewRecoveryCodes(r.Context(), s.UserID)
@@ -141,6 +151,10 @@ func (p *Pages) turnOff(w http.ResponseWriter, r *http.Request, s identity.Sessi
 	u, err := p.People.User(r.Context(), s.UserID)
 	if err != nil {
 		return err
+	}
+	if u.HasPasskey {
+		p.sent(r, p.notice(r.Context(), "app_off", u, deviceOf(r)))
+		return p.redirect(w, r, "/account/two-step?done=app_off")
 	}
 	p.sent(r, p.mailTwoStepOff(r.Context(), u, deviceOf(r)))
 	return p.redirect(w, r, "/account/two-step?done=two_step_off")

@@ -90,6 +90,17 @@ var sights = []sight{
 		b.signIn(alice)
 		return b.get("/login/recovery")
 	}},
+	{"passkey", "", func(s *scene) page { s.keyed(); return s.stranger().signIn(alice) }},
+	{"step_up", "", func(s *scene) page {
+		return s.member().get(authorize(s.app(s.t), url.Values{"acr_values": {identity.ACRMFA}}))
+	}},
+	{"account_passkeys", "", func(s *scene) page { return s.keyed().get("/account/passkeys") }},
+	{"account_passkey_new", "", func(s *scene) page { return s.open("/account/passkeys/new") }},
+	{"confirm", "with a passkey", func(s *scene) page {
+		b := s.keyed()
+		s.clock.forward(time.Hour)
+		return b.get("/confirm?to=password")
+	}},
 	{"register", "", func(s *scene) page { return s.visiting("/register") }},
 	{"register", "problems", func(s *scene) page {
 		b := s.stranger()
@@ -340,6 +351,14 @@ var notSights = map[string]string{
 	"GET /assets/{file}": "a file",
 	"GET /{$}":           "leads to the account",
 	"/":                  "whatever is unknown",
+}
+
+// keyed is a browser in which alice has just added a passkey.
+func (s *scene) keyed() *browser {
+	s.t.Helper()
+	b := s.member()
+	b.addPasskey(s.world)
+	return b
 }
 
 // unproven is a browser in which bob has just signed up.

@@ -11,9 +11,11 @@ import (
 )
 
 type codePage struct {
-	ID     string
-	App    *app
-	Errors identity.FieldErrors
+	ID      string
+	App     *app
+	Code    bool // there is an authenticator app
+	Passkey bool // there is a passkey
+	Errors  identity.FieldErrors
 }
 
 // factor is one kind of second factor: its page and how it is checked.
@@ -74,14 +76,22 @@ func (p *Pages) factorPage(w http.ResponseWriter, r *http.Request, f factor) err
 	if err != nil {
 		return err
 	}
-	_, _, _, ok, err := p.pendingLogin(r, v)
-	if err != nil {
+	st, ok, err := p.step(r, v)
+	switch {
+	case err != nil:
 		return err
-	}
-	if !ok {
+	case !ok:
 		return p.redirect(w, r, withInteraction("/login?n=timeout", v.ID))
+	case f.page == "code" && !st.user.HasTOTP:
+		return p.redirect(w, r, withInteraction(p.nextStep(st.user), v.ID))
 	}
-	return p.show(w, r, v, view{Name: f.page, Content: codePage{ID: v.ID, App: v.app()}})
+	return p.showFactor(w, r, v, st, f, nil)
+}
+
+func (p *Pages) showFactor(w http.ResponseWriter, r *http.Request, v visit, st step, f factor, problems identity.FieldErrors) error {
+	return p.show(w, r, v, view{Name: f.page, Status: statusOf(problems), Content: codePage{
+		ID: v.ID, App: v.app(), Code: st.user.HasTOTP, Passkey: st.user.HasPasskey && p.People.PasskeysPossible(), Errors: problems,
+	}})
 }
 
 // readCode reads a code as people type it: in groups, with spaces.
@@ -104,35 +114,31 @@ func (p *Pages) proveFactor(w http.ResponseWriter, r *http.Request, f factor) er
 	if err != nil {
 		return err
 	}
-	ticket, l, u, ok, err := p.pendingLogin(r, v)
-	if err != nil {
+	st, ok, err := p.step(r, v)
+	switch {
+	case err != nil:
 		return err
-	}
-	if !ok {
+	case !ok:
 		return p.redirect(w, r, withInteraction("/login?n=timeout", v.ID))
 	}
-	errs := identity.FieldErrors{}
+	problems := identity.FieldErrors{}
 	var limit *identity.LimitError
 	if code == "" {
-		errs["code"] = identity.KeyRequired
-	} else if err := f.check(r.Context(), l.UserID, code); errors.As(err, &limit) {
+		problems["code"] = identity.KeyRequired
+	} else if err := f.check(r.Context(), st.user.ID, code); errors.As(err, &limit) && st.ticket != "" {
 		// Guessing starts over at the password, which has limits of its own.
-		if err := p.People.EndLogin(r.Context(), ticket); err != nil {
+		if err := p.People.EndLogin(r.Context(), st.ticket); err != nil {
 			return err
 		}
 		p.Site.ClearLoginTicket(w, v.ID)
 		return p.redirect(w, r, withInteraction("/login?n=tries", v.ID))
 	} else if errors.Is(err, identity.ErrCode) {
-		errs["code"] = f.wrong
+		problems["code"] = f.wrong
 	} else if err != nil {
 		return err
 	}
-	if len(errs) > 0 {
-		return p.show(w, r, v, view{Name: f.page, Status: http.StatusUnprocessableEntity, Content: codePage{ID: v.ID, App: v.app(), Errors: errs}})
+	if len(problems) > 0 {
+		return p.showFactor(w, r, v, st, f, problems)
 	}
-	if err := p.People.EndLogin(r.Context(), ticket); err != nil {
-		return err
-	}
-	v.via = l.Via
-	return p.enter(w, r, v, u, append(l.AMR, f.amr...))
+	return p.finishStep(w, r, v, st, f.amr)
 }

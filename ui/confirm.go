@@ -3,6 +3,7 @@ package ui
 import (
 	"errors"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/gatehouse-id/gatehouse/identity"
@@ -16,7 +17,7 @@ const freshness = 10 * time.Minute
 // password alone must not be enough to take the second step away.
 func (p *Pages) proven(s identity.Session) bool {
 	age := p.Now().Sub(s.AuthTime)
-	return age >= 0 && age < freshness && (!s.HasTOTP || s.ACR() == identity.ACRMFA)
+	return age >= 0 && age < freshness && (!s.TwoStep() || identity.Reaches(s.ACR(), identity.ACRMFA))
 }
 
 // freshly is signedIn for pages that need a recent proof; without one the person goes to /confirm and comes back to the
@@ -24,11 +25,17 @@ func (p *Pages) proven(s identity.Session) bool {
 func (p *Pages) freshly(to string, next sessionHandler) handler {
 	return p.signedIn(func(w http.ResponseWriter, r *http.Request, s identity.Session) error {
 		if !p.proven(s) {
-			return p.redirect(w, r, "/confirm?to="+to)
+			return p.redirect(w, r, withInteraction("/confirm?to="+to, r.URL.Query().Get("i")))
+		}
+		if !identity.Reaches(s.ACR(), p.SignInPolicy) && !slices.Contains(enrolments, to) {
+			return p.redirect(w, r, "/step-up")
 		}
 		return next(w, r, s)
 	})
 }
+
+// enrolments are the places where people set up what the policy of the server demands, and which they reach without it.
+var enrolments = []string{"setup", "passkey"}
 
 // places are the words that /confirm knows, and the pages they stand for. No other can be reached: a path taken from the
 // request would let a link lead from our page to another site (open redirect).
@@ -36,6 +43,9 @@ var places = map[string]string{
 	"email":    "/account/email",
 	"setup":    "/account/two-step/setup",
 	"two-step": "/account/two-step?done=confirmed",
+	"passkey":  "/account/passkeys/new",
+	"passkeys": "/account/passkeys?done=confirmed",
+	"password": "/account/password",
 	"privacy":  "/account/privacy",
 	"linked":   "/account/linked",
 	"groups":   "/account/groups",
@@ -54,8 +64,10 @@ func place(to string) string {
 type confirmPage struct {
 	Person  string
 	To      string
+	ID      string // of the interaction to go on with
 	Email   string
 	TwoStep bool
+	Passkey bool
 	Errors  identity.FieldErrors
 
 	Password  bool // there is one to ask for
@@ -68,10 +80,10 @@ func (p *Pages) confirmPage(w http.ResponseWriter, r *http.Request, s identity.S
 	if err != nil {
 		return err
 	}
-	return p.showConfirm(w, r, s, place(query.value("to")), nil)
+	return p.showConfirm(w, r, s, place(query.value("to")), query.value("i"), nil)
 }
 
-func (p *Pages) showConfirm(w http.ResponseWriter, r *http.Request, s identity.Session, to string, problems identity.FieldErrors) error {
+func (p *Pages) showConfirm(w http.ResponseWriter, r *http.Request, s identity.Session, to, interaction string, problems identity.FieldErrors) error {
 	u, err := p.People.User(r.Context(), s.UserID)
 	if err != nil {
 		return err
@@ -80,8 +92,9 @@ func (p *Pages) showConfirm(w http.ResponseWriter, r *http.Request, s identity.S
 	if err != nil {
 		return err
 	}
-	v := view{Name: "confirm", Content: confirmPage{
-		Person: u.ID, To: to, Email: u.Email, TwoStep: u.HasTOTP, Errors: problems, Password: u.HasPassword, Notice: tripNotices[r.URL.Query().Get("n")], Providers: providers,
+	v := view{Name: "confirm", Plain: !u.HasPasskey, Content: confirmPage{
+		Person: u.ID, To: to, ID: interaction, Email: u.Email, TwoStep: u.TwoStep(), Passkey: u.HasPasskey && p.People.PasskeysPossible(), Errors: problems,
+		Password: u.HasPassword, Notice: tripNotices[r.URL.Query().Get("n")], Providers: providers,
 	}}
 	v.Status = statusOf(problems)
 	return p.render(w, r, v)
@@ -98,22 +111,23 @@ func (p *Pages) confirm(w http.ResponseWriter, r *http.Request, s identity.Sessi
 		return err
 	}
 	if len(problems) > 0 {
-		return p.showConfirm(w, r, s, to, problems)
+		return p.showConfirm(w, r, s, to, f.value("i"), problems)
 	}
 	if err := p.stepUp(w, r, s, amr); err != nil {
 		return err
 	}
-	return p.redirect(w, r, places[to])
+	return p.redirect(w, r, withInteraction(places[to], f.value("i")))
 }
 
-// prove checks the password and, when two-step sign-in is on, the code: one from the app or a recovery code. It returns
+// prove checks the password and, when two-step sign-in is on, the code: one from the app or a recovery code. Who has shown a passkey within
+// freshness has given the second factor by that. It returns
 // what was proven (RFC 8176), or what is wrong, with the password under the name of its field.
 func (p *Pages) prove(r *http.Request, s identity.Session, field, password, code string) ([]string, identity.FieldErrors, error) {
 	problems := identity.FieldErrors{}
 	if password == "" {
 		problems[field] = identity.KeyRequired
 	}
-	if s.HasTOTP && code == "" {
+	if p.asksCode(s) && code == "" {
 		problems["code"] = identity.KeyRequired
 	}
 	if len(problems) > 0 {
@@ -125,7 +139,10 @@ func (p *Pages) prove(r *http.Request, s identity.Session, field, password, code
 	case err != nil:
 		return nil, nil, err
 	}
-	if !s.HasTOTP {
+	if !p.asksCode(s) {
+		if s.TwoStep() {
+			return append([]string{identity.AMRPassword}, s.AMR...), nil, nil
+		}
 		return []string{identity.AMRPassword}, nil, nil
 	}
 	factor, check := identity.AMROTP, p.People.CheckTOTP
@@ -139,6 +156,11 @@ func (p *Pages) prove(r *http.Request, s identity.Session, field, password, code
 		return nil, nil, err
 	}
 	return []string{identity.AMRPassword, factor, identity.AMRMFA}, nil, nil
+}
+
+// asksCode tells whether the password alone does not do, and a code of the second step is wanted beside it.
+func (p *Pages) asksCode(s identity.Session) bool {
+	return s.TwoStep() && !(s.ACR() == identity.ACRPhishingResistant && p.proven(s))
 }
 
 // stepUp writes a new proof into the session and gives the browser its new token. When another request of the same

@@ -10,7 +10,8 @@ import (
 
 // Why an interaction has a signed-in person sign in once more.
 const (
-	reasonMFA     = "mfa"     // the app wants the second factor
+	reasonMFA     = "mfa"     // a second factor is demanded
+	reasonPasskey = "phr"     // a passkey is demanded
 	reasonAccount = "account" // the app expects another person
 )
 
@@ -32,8 +33,8 @@ type loginPage struct {
 	App       *app
 	Email     string
 	Again     bool // the signed-in person is asked to prove it once more
-	TwoStep   bool // … because the app wants the second factor
 	Other     bool // the app expects somebody else than the signed-in person
+	Passkeys  bool // this server has them
 	Register  bool
 	MailCode  bool // offer a code by mail
 	Challenge string
@@ -104,7 +105,9 @@ func (p *Pages) loginPage(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (p *Pages) loginContent(r *http.Request, v visit) (loginPage, error) {
-	content := loginPage{ID: v.ID, App: v.app(), Register: p.Registration, MailCode: p.MailCodes, Elsewhere: p.elsewhere(v, false)}
+	content := loginPage{
+		ID: v.ID, App: v.app(), Register: p.Registration, MailCode: p.MailCodes, Elsewhere: p.elsewhere(v, false), Passkeys: p.People.PasskeysPossible(),
+	}
 	if !v.SignedIn || v.Interaction.Reason == "" {
 		return content, nil
 	}
@@ -116,7 +119,7 @@ func (p *Pages) loginContent(r *http.Request, v visit) (loginPage, error) {
 	if err != nil {
 		return content, err
 	}
-	content.Again, content.TwoStep, content.Email = true, v.Interaction.Reason == reasonMFA, u.Email
+	content.Again, content.Email = true, u.Email
 	return content, nil
 }
 
@@ -176,7 +179,7 @@ func (p *Pages) login(w http.ResponseWriter, r *http.Request) error {
 
 // afterFirst goes on when the first factor is proven, whichever it was: with the second one if the person has it.
 func (p *Pages) afterFirst(w http.ResponseWriter, r *http.Request, v visit, u identity.User, amr []string) error {
-	if !u.HasTOTP {
+	if !u.TwoStep() {
 		return p.enter(w, r, v, u, amr)
 	}
 	// One factor alone opens nothing: no session exists until the second one is proven too, so there is none to be had
@@ -188,5 +191,5 @@ func (p *Pages) afterFirst(w http.ResponseWriter, r *http.Request, v visit, u id
 		return err
 	}
 	p.Site.SetLoginTicket(w, v.ID, ticket, expires)
-	return p.redirect(w, r, withInteraction("/login/code", v.ID))
+	return p.redirect(w, r, withInteraction(p.nextStep(u), v.ID))
 }

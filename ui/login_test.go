@@ -30,7 +30,7 @@ func TestSignIn(t *testing.T) {
 	w.person(t, alice)
 	b := w.browser(t)
 	p := b.get("/login").want(http.StatusOK, "email", "password", "login-submit", "register-link")
-	for id, want := range map[string]string{"email": "username", "password": "current-password"} {
+	for id, want := range map[string]string{"email": "username webauthn", "password": "current-password"} {
 		if got := attr(p.id(id), "autocomplete"); got != want {
 			t.Errorf("autocomplete of %s is %q, want %q", id, got, want)
 		}

@@ -28,6 +28,7 @@ type view struct {
 
 	Challenge bool // a form of the page has one, which a script solves
 
+	Plain   bool   // the page's script has nothing to do
 	Refresh string // path of this site to move on to at once; empty: the page stays
 
 	// The page's exceptions from the Content-Security-Policy.
@@ -44,6 +45,7 @@ var scripts = map[string]string{
 	"register": "strength.js", "reset": "strength.js", "password_new": "strength.js", "account_password": "strength.js",
 	"logout_frames": "frames.js",
 	"invitation":    "strength.js",
+	"login":         "passkey.js", "passkey": "passkey.js", "confirm": "passkey.js", "account_passkey_new": "passkey.js",
 }
 
 // render writes a page. It is complete before its first byte goes out, so that a failing template gives an error page.
@@ -66,6 +68,9 @@ func (p *Pages) render(w http.ResponseWriter, r *http.Request, v view) error {
 	v.Theme = p.theme(r.Context())
 	v.Lang, v.Dir, v.Brand, v.Script = l.Lang, l.Dir, p.Config.Name, scripts[v.Name]
 	v.Linked = p.Upstream != nil && v.Nav != "" && len(p.Upstream.Providers.List()) > 0
+	if v.Plain {
+		v.Script = ""
+	}
 	var b bytes.Buffer
 	b.Grow(8 << 10)
 	if err := t.ExecuteTemplate(&b, "base", v); err != nil {

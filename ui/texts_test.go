@@ -18,7 +18,7 @@ import (
 
 // Prefixes of keys that are put together at run time; each is followed by one of a known set.
 var builtKeys = []string{
-	"strength.", "activity.", "scope.", "span.", "when.month.", "claim.", "account.done.", "account.sessions.", "account.apps.", "account.codes.", "when.minutes.", "account_profile.group.", "account_preferences.theme.",
+	"account.passkeys.", "strength.", "activity.", "scope.", "span.", "when.month.", "claim.", "account.done.", "account.sessions.", "account.apps.", "account.codes.", "when.minutes.", "account_profile.group.", "account_preferences.theme.",
 }
 
 // TestTextsCompleteAndUsed reads every template and every Go string for the keys they use.

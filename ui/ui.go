@@ -55,7 +55,8 @@ type Config struct {
 	// Challenge guards signing up, and signing in after repeated failures or, with ChallengeAlways, each time; nil: nothing.
 	Challenge            challenge.Guard
 	ChallengeAlways      bool
-	RequireVerifiedEmail bool // an address must be confirmed before it is of use
+	SignInPolicy         string // the least authentication context class that opens an account; empty: any
+	RequireVerifiedEmail bool   // an address must be confirmed before it is of use
 
 	Places *geo.Table // where network addresses are; nil knows none
 
@@ -123,7 +124,7 @@ func (p *Pages) Routes() []web.Route {
 		{Pattern: "GET /assets/{file}", Handler: p.asset},
 		{Pattern: "GET /{$}", Handler: p.home},
 		{Pattern: "/", Handler: p.unknown},
-	}, slices.Concat(p.loginRoutes(), p.accountRoutes(), p.upstreamRoutes())...)
+	}, slices.Concat(p.loginRoutes(), p.passkeyRoutes(), p.accountRoutes(), p.upstreamRoutes())...)
 	for i := range routes {
 		routes[i].Handler = p.heard(p.sameOrigin(routes[i].Handler))
 	}

@@ -157,7 +157,7 @@ func newWorld(t testing.TB, change ...func(c *Config)) *world {
 		DB: d, Audit: acts, Log: log, Seal: sealer, Clients: w.clients, Grants: grants, Site: w.site, Keys: sharedRing(t), Now: w.clock.now,
 		Ask: outbound.New(outbound.Config{Networks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}),
 	})
-	w.people, err = identity.New(t.Context(), identity.Config{DB: d, Cache: mem, Seal: sealer, Audit: acts, Log: log, Now: w.clock.now, Revoke: w.outbox.EndUser})
+	w.people, err = identity.New(t.Context(), identity.Config{Origin: w.site.Origin(), DB: d, Cache: mem, Seal: sealer, Audit: acts, Log: log, Now: w.clock.now, Revoke: w.outbox.EndUser})
 	must(err)
 	c := Config{
 		Site: w.site, People: w.people, Cache: mem, Audit: acts, Log: log, Registration: true, Invitations: true, RequireVerifiedEmail: true, Now: w.clock.now,
@@ -178,7 +178,7 @@ func newWorld(t testing.TB, change ...func(c *Config)) *world {
 	w.server, err = oauth.New(oauth.Config{
 		Site: w.site, DB: d, Cache: mem, Seal: sealer, Keys: sharedRing(t), People: w.people, Consents: consent.New(d, acts, w.clock.now),
 		Outbox: w.outbox, Clients: w.clients, Grants: grants, Revocations: revocations, RefreshKey: refreshKey, Audit: acts, Log: log, Now: w.clock.now,
-		RequireVerifiedEmail: c.RequireVerifiedEmail,
+		RequireVerifiedEmail: c.RequireVerifiedEmail, SignInPolicy: c.SignInPolicy,
 	})
 	must(err)
 	c.OAuth = w.server

@@ -53,6 +53,7 @@ type clientFields struct {
 	PostLogoutURI  []string       `name:"post-logout-redirect-uri" help:"Where people may go after signing out; repeat for several." placeholder:"URL" sep:"none"`
 	BackLogoutURI  *string        `name:"backchannel-logout-uri" help:"Where the server tells the app that a person signed out." placeholder:"URL"`
 	FrontLogoutURI *string        `name:"frontchannel-logout-uri" help:"Page of the app, loaded in a frame where a person signs out." placeholder:"URL"`
+	SignInPolicy   *string        `help:"What is enough to sign in for the app, if the server does not demand more: pwd, mfa or phr." placeholder:"LEVEL"`
 	AccessTokenTTL *time.Duration `name:"access-token-ttl" help:"Life of its access tokens; 0s for the server's." placeholder:"TIME"`
 
 	Credentials credentialFields `embed:""`
@@ -73,6 +74,7 @@ func (f *clientFields) apply(c *oauth.Client) {
 	set(&c.AccessTokenTTL, f.AccessTokenTTL)
 	set(&c.SecurityEvents, f.SecurityEvents)
 	set(&c.RevokesPeople, f.RevokesPeople)
+	setPolicy(c, f.SignInPolicy)
 	set(&c.BackchannelLogoutURI, f.BackLogoutURI)
 	set(&c.FrontchannelLogoutURI, f.FrontLogoutURI)
 	setList(&c.PostLogoutRedirectURIs, f.PostLogoutURI)
@@ -91,7 +93,7 @@ var flagOf = map[string]string{
 	"grant_types": "grant-type", "response_types": "grant-type", "scope": "scope", "audiences": "audience",
 	"token_endpoint_auth_method": "auth-method", "id_token_signed_response_alg": "id-token-alg", "require_pkce": "require-pkce",
 	"client_uri": "client-uri", "logo_uri": "logo-uri", "policy_uri": "policy-uri", "tos_uri": "tos-uri",
-	"allow_groups": "allow-group", "group_prefix": "group-prefix", "role_prefix": "role-prefix",
+	"allow_groups": "allow-group", "group_prefix": "group-prefix", "role_prefix": "role-prefix", "default_acr_values": "sign-in-policy",
 	"access_token_ttl": "access-token-ttl", "post_logout_redirect_uris": "post-logout-redirect-uri",
 	"backchannel_logout_uri": "backchannel-logout-uri", "frontchannel_logout_uri": "frontchannel-logout-uri",
 	"token_endpoint_auth_signing_alg": "auth-alg", "jwks": "jwks", "jwks_uri": "jwks-uri",
@@ -157,6 +159,7 @@ func writeClient(w io.Writer, c oauth.Client, secret string) {
 	row("auth_method", c.AuthMethod)
 	writeCredentials(row, c)
 	row("id_token_alg", c.IDTokenAlg)
+	row("sign_in_policy", policyOf(c))
 	row("first_party", yes(c.FirstParty))
 	row("require_pkce", yes(c.RequirePKCE))
 	row("client_uri", c.ClientURI)

@@ -181,12 +181,15 @@ func (c *serveCommand) Run(t *terminal) error {
 	if err != nil {
 		return err
 	}
+	if s.SignInPolicy == "phr" && !people.PasskeysPossible() {
+		return badSetting("sign-in-policy", "nobody could sign in: passkeys need an issuer with a domain name and https, or http://localhost; %s is none", site.Origin())
+	}
 	consents := consent.New(data.db, data.audit, nil)
 	protocol, err := oauth.New(oauth.Config{
 		Site: site, DB: data.db, Cache: data.cache, Seal: data.seal, Keys: ring, People: people, Consents: consents,
 		Clients: clients, Outbox: outbox, Grants: grants, Revocations: revocations, RefreshKey: refreshKey, Audit: data.audit, Log: log,
 		CodeTTL: s.CodeTTL, AccessTokenTTL: s.AccessTokenTTL, IDTokenTTL: s.IDTokenTTL, GrantTTL: s.GrantTTL,
-		InteractionTTL: s.InteractionTTL, RequireVerifiedEmail: s.RequireVerifiedEmail,
+		InteractionTTL: s.InteractionTTL, RequireVerifiedEmail: s.RequireVerifiedEmail, SignInPolicy: policyACR(s.SignInPolicy),
 		Outbound: asks, Certificates: meaning.certificates,
 		RequireDPoPNonce: s.RequireDPoPNonce, RequirePAR: s.RequirePAR, PushedTTL: s.PARTTL,
 	})
@@ -213,6 +216,7 @@ func (c *serveCommand) Run(t *terminal) error {
 		Site:     site, People: people, OAuth: protocol, Mail: queue, Inbox: inbox, Cache: data.cache, Audit: data.audit, Log: log,
 		Name: s.Name, Registration: s.Registration == "open", RegistrationsPerHour: s.LimitRegistrations,
 		Invitations: s.Registration != "off", MailCodes: s.MailCodes, Challenge: guard, ChallengeAlways: s.Challenge == "always", RequireVerifiedEmail: s.RequireVerifiedEmail,
+		SignInPolicy: policyACR(s.SignInPolicy),
 	})
 	if err != nil {
 		return err

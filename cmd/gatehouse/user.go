@@ -21,7 +21,7 @@ type userCommands struct {
 	Disable          userDisable          `cmd:"" help:"Close an account: its sessions and tokens end at once."`
 	Enable           userEnable           `cmd:"" help:"Open a disabled account again."`
 	ResetPassword    userResetPassword    `cmd:"" help:"Give an account a new one-time password, which is printed; its sessions end."`
-	TwoStepOff       userTwoStepOff       `cmd:"" help:"Turn an account's two-step sign-in off, for somebody who lost phone and recovery codes."`
+	TwoStepOff       userTwoStepOff       `cmd:"" help:"Take an account's authenticator app, passkeys and recovery codes away, for somebody who lost them all."`
 	Invite           userInvite           `cmd:"" help:"Invite somebody by mail to make an account, also where registration is not open."`
 	Invitations      userInvitations      `cmd:"" help:"List invitations that were not accepted."`
 	ResendInvitation userResendInvitation `cmd:"" help:"Send another mail, with another link and a new life; the older link dies."`
@@ -107,7 +107,7 @@ type userRecord struct {
 func recordOf(u identity.User) userRecord {
 	return userRecord{
 		ID: u.ID, Email: u.Email, EmailVerified: u.EmailVerified, Name: u.Profile.Name, Role: u.Role, Status: u.Status,
-		TwoStep: u.HasTOTP, MustChangePassword: u.MustChangePassword, CreatedAt: u.CreatedAt,
+		TwoStep: u.TwoStep(), MustChangePassword: u.MustChangePassword, CreatedAt: u.CreatedAt,
 	}
 }
 
@@ -311,14 +311,14 @@ func (c *userTwoStepOff) Run(t *terminal) error {
 		if err != nil {
 			return err
 		}
-		err = people.RemoveTOTP(t.ctx, u.ID)
+		err = people.RemoveSecondFactors(t.ctx, u.ID)
 		if errors.Is(err, identity.ErrNotFound) {
 			return fmt.Errorf("two-step sign-in of %s is off already", u.Email)
 		}
 		if err != nil {
 			return err
 		}
-		u.HasTOTP = false
+		u.HasTOTP, u.HasPasskey = false, false
 		return t.print(recordOf(u), func(w io.Writer) {
 			_, _ = fmt.Fprintf(w, "two-step sign-in of %s is off: the password alone opens the account now\n", u.Email)
 		})

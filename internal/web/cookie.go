@@ -10,6 +10,7 @@ const (
 	sessionCookie = "gatehouse-session"
 	loginCookie   = "gatehouse-login"
 	mailCookie    = "gatehouse-mail"
+	browserCookie = "gatehouse-browser"
 )
 
 // SessionToken returns the session cookie's value, or "".
@@ -23,6 +24,14 @@ func (s Site) SetSessionToken(w http.ResponseWriter, token string, expires time.
 // ClearSessionToken removes the session cookie.
 func (s Site) ClearSessionToken(w http.ResponseWriter) {
 	s.setCookie(w, sessionCookie, "", time.Time{})
+}
+
+// BrowserSecret returns what tells this browser from others while nobody is signed in, or "".
+func (s Site) BrowserSecret(r *http.Request) string { return s.cookie(r, browserCookie) }
+
+// SetBrowserSecret keeps a browser's secret until expires.
+func (s Site) SetBrowserSecret(w http.ResponseWriter, secret string, expires time.Time) {
+	s.setCookie(w, browserCookie, secret, expires)
 }
 
 // LoginTicket returns the ticket of a login in progress for an interaction ("" for a login without one). Each interaction
