@@ -23,6 +23,7 @@ var small = map[string]string{
 	"secrets":       "a handful of rows",
 	"signing_keys":  "a few rows a year",
 	"event_streams": "at most one for each app",
+	"attributes":    "those that an operator has defined, which are bounded",
 	"providers":     "as many as there are other places to sign in",
 }
 
