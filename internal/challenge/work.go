@@ -112,7 +112,7 @@ func work(salt [saltSize]byte, n uint64) (target [targetSize]byte) {
 func (p puzzle) encode() []byte {
 	b := make([]byte, 0, bodySize+signSize)
 	b = append(b, version)
-	b = binary.BigEndian.AppendUint64(b, uint64(p.made.UnixMilli())) //nolint:gosec // after 1970
+	b = binary.BigEndian.AppendUint64(b, uint64(p.made.UnixMilli()))
 	b = binary.BigEndian.AppendUint32(b, p.effort)
 	b = append(b, p.salt[:]...)
 	return append(b, p.target[:]...)

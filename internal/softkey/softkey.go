@@ -68,7 +68,7 @@ func (k *Key) Create(options []byte) ([]byte, error) {
 		return nil, err
 	}
 	attested := make([]byte, 16) // AAGUID
-	attested = binary.BigEndian.AppendUint16(attested, uint16(len(k.ID)))
+	attested = binary.BigEndian.AppendUint16(attested, uint16(len(k.ID))) //nolint:gosec // 32
 	attested = append(attested, k.ID...)
 	// A COSE key (RFC 9053 §7.1.1): {1: 2, 3: -7, -1: 1, -2: x, -3: y}.
 	attested = append(attested, 0xa5, 0x01, 0x02, 0x03, 0x26, 0x20, 0x01, 0x21, 0x58, 32)
@@ -81,7 +81,7 @@ func (k *Key) Create(options []byte) ([]byte, error) {
 	object = append(append(object, 0x64), "none"...)
 	object = append(append(append(object, 0x67), "attStmt"...), 0xa0)
 	object = append(append(object, 0x68), "authData"...)
-	object = binary.BigEndian.AppendUint16(append(object, 0x59), uint16(len(data)))
+	object = binary.BigEndian.AppendUint16(append(object, 0x59), uint16(len(data))) //nolint:gosec // a few hundred
 	object = append(object, data...)
 	return k.answer(map[string]any{
 		"clientDataJSON": encode(k.clientData("webauthn.create", o.Challenge)), "attestationObject": encode(object), "transports": []string{"internal"},
