@@ -67,7 +67,7 @@ func (k *Key) Create(options []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	attested := make([]byte, 16) // AAGUID
+	attested := make([]byte, 16)                                          // AAGUID
 	attested = binary.BigEndian.AppendUint16(attested, uint16(len(k.ID))) //nolint:gosec // 32
 	attested = append(attested, k.ID...)
 	// A COSE key (RFC 9053 §7.1.1): {1: 2, 3: -7, -1: 1, -2: x, -3: y}.
