@@ -97,11 +97,11 @@ func (s *Server) checkAssertion(ctx context.Context, client *registration, a *as
 }
 
 // checkAudience wants every named audience to be this server: an assertion that is also meant for another one could be replayed
-// from there. Clients of FAPI name the issuer alone, as a string, for a metadata document that lies cannot talk them out of
+// from there. Clients of some profiles (FAPI) name the issuer alone, as a string, for a metadata document that lies cannot talk them out of
 // it (audience injection).
 func (s *Server) checkAudience(client *registration, aud listed) error {
 	names := []string{s.Site.Issuer()}
-	if client.Profile != ProfileFAPI2 {
+	if !client.rules().issuerAlone {
 		names = append(names, s.Site.URL("/token"), s.Site.URL("/par"))
 		if base := s.Certificates.URL; base != "" {
 			names = append(names, base+"/token", base+"/par")

@@ -150,6 +150,8 @@ func (s *Server) parseAuthorization(ctx context.Context, form url.Values) (*auth
 	}
 	redirect := form.Get("redirect_uri")
 	switch {
+	case redirect == "" && client.rules().redirect:
+		return req, newError("invalid_request", "The redirect_uri is missing.")
 	case redirect == "" && len(client.RedirectURIs) == 1 && !slices.Contains(strings.Fields(form.Get("scope")), scopeOpenID):
 		redirect = client.RedirectURIs[0] // RFC 6749 §3.1.2.3
 	case !matchRedirect(client.RedirectURIs, redirect):

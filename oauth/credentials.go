@@ -24,9 +24,6 @@ const (
 	AuthNone          = "none"
 )
 
-// ProfileFAPI2 is the security profile for clients that move money or health data: see profile.go.
-const ProfileFAPI2 = "fapi2-security"
-
 // Credentials is what a client is known by beside its secret, and what its tokens are tied to. The JSON names are those of
 // RFC 7591, 8705, 9126 and 9449.
 type Credentials struct {
@@ -41,7 +38,7 @@ type Credentials struct {
 	CertificateBound bool            `json:"tls_client_certificate_bound_access_tokens,omitempty"`
 	DPoPBound        bool            `json:"dpop_bound_access_tokens,omitempty"`
 	RequirePAR       bool            `json:"require_pushed_authorization_requests,omitempty"`
-	Profile          string          `json:"security_profile,omitempty"` // "" or ProfileFAPI2
+	Profile          string          `json:"security_profile,omitempty"` // see profiles; "": the default
 }
 
 // Public reports whether the client keeps no secret (RFC 6749 §2.1).
@@ -67,8 +64,8 @@ func (c Client) assertionAlgs() []string {
 	case c.AuthMethod == AuthSecretJWT:
 		allowed = secretAlgs
 	case c.AuthMethod != AuthPrivateKeyJWT:
-	case c.Profile == ProfileFAPI2:
-		allowed = assertionAlgsFAPI
+	case c.rules().algs != nil:
+		allowed = c.rules().algs
 	default:
 		allowed = assertionAlgs
 	}

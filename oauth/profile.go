@@ -3,51 +3,213 @@ package oauth
 import (
 	"fmt"
 	"slices"
+	"strings"
+	"time"
 
 	"github.com/gatehouse-id/gatehouse/keys"
 )
 
-// What the profile fapi2-security (FAPI 2.0 Security Profile) demands of a client, and where it is held:
-//
-//	private_key_jwt or mutual TLS           validateProfile
-//	assertions by PS256, ES256, EdDSA only  Client.assertionAlgs
-//	the issuer alone as their audience      Server.checkAudience
-//	PKCE with S256                          validateProfile, parseProof
-//	requests pushed (PAR)                   Client.pushes
-//	tokens tied to a key or certificate     Client.withProfile, Server.possession
-//	ID tokens not by RS256                  validateProfile
-func (c Client) validateProfile() error {
-	switch c.Profile {
-	case "":
-		return nil
-	case ProfileFAPI2:
-	default:
-		return fmt.Errorf("security_profile %q: use %s or none", c.Profile, ProfileFAPI2)
+// Security profiles: how strictly the server deals with a client.
+const (
+	ProfileOAuth21    = "oauth2.1"              // the default
+	ProfileOIDCBasic  = "oidc-basic"            // for apps whose library has no PKCE
+	ProfileFAPI2      = "fapi2-security"        // for clients that move money or health data
+	ProfileFAPI2Signs = "fapi2-message-signing" // … and must be able to prove later who asked for what
+	ProfileMCP        = "mcp"                   // for AI agents and the programs that run them
+)
+
+// rules is what a profile demands. Zero values demand nothing.
+type rules struct {
+	name        string
+	standard    string        // where the rules come from
+	methods     []string      // how the client may prove who it is
+	algs        []string      // of its assertions and of ID tokens, if they are signed by its or our RSA keys
+	issuerAlone bool          // assertions name the issuer as their audience, as one string, and nobody beside
+	noPKCE      bool          // a confidential client may send a nonce in place of a code challenge
+	redirect    bool          // requests name their redirect URI
+	pushed      bool          // requests are pushed
+	signed      bool          // requests are signed
+	bound       bool          // tokens are tied to a key or a certificate
+	idTokenAlgs []string      // of ID tokens
+	grants      []string      // grant types the client may have
+	tokenLife   time.Duration // of access tokens, at most
+}
+
+// asymmetric proofs never travel and cannot be read out of our database.
+var asymmetric = []string{AuthPrivateKeyJWT, AuthTLS, AuthSelfSignedTLS}
+
+// profiles is the one table of what each profile demands. Registration (validateProfile), every endpoint (Client.rules),
+// `gatehouse conformance` and docs/profiles.md read it.
+var profiles = []rules{
+	{name: ProfileOAuth21, standard: "OAuth 2.1, RFC 9700"},
+	{name: ProfileOIDCBasic, standard: "OpenID Connect Core §3.1, RFC 9700 §2.1.1", noPKCE: true},
+	{
+		name: ProfileFAPI2, standard: "FAPI 2.0 Security Profile", methods: asymmetric, algs: assertionAlgsFAPI, issuerAlone: true,
+		redirect: true, pushed: true, bound: true, idTokenAlgs: []string{string(keys.ES256), string(keys.EdDSA)},
+	},
+	{
+		name: ProfileFAPI2Signs, standard: "FAPI 2.0 Message Signing", methods: asymmetric, algs: assertionAlgsFAPI, issuerAlone: true,
+		redirect: true, pushed: true, signed: true, bound: true, idTokenAlgs: []string{string(keys.ES256), string(keys.EdDSA)},
+	},
+	{
+		name: ProfileMCP, standard: "Model Context Protocol 2026-07-28, Authorization",
+		redirect: true, grants: []string{GrantAuthorizationCode, GrantRefreshToken}, tokenLife: 15 * time.Minute,
+	},
+}
+
+// rulesOf finds a profile, or nil.
+func rulesOf(profile string) *rules {
+	for i := range profiles {
+		if profiles[i].name == profile {
+			return &profiles[i]
+		}
 	}
+	return nil
+}
+
+// profile is the one in force: without a name it follows from whether the client was excused from PKCE.
+func (c Client) profile() string {
 	switch {
-	case !slices.Contains([]string{AuthPrivateKeyJWT, AuthTLS, AuthSelfSignedTLS}, c.AuthMethod):
-		return fmt.Errorf("token_endpoint_auth_method: the profile %s needs %s, %s or %s", c.Profile, AuthPrivateKeyJWT, AuthTLS, AuthSelfSignedTLS)
+	case c.Profile != "":
+		return c.Profile
 	case !c.RequirePKCE:
-		return fmt.Errorf("require_pkce: the profile %s excuses nobody from PKCE", c.Profile)
-	case !c.DPoPBound && !c.CertificateBound:
-		return fmt.Errorf("dpop_bound_access_tokens: the profile %s ties tokens to a key (DPoP) or a certificate", c.Profile)
-	case keys.Alg(c.IDTokenAlg) == keys.RS256:
-		return fmt.Errorf("id_token_signed_response_alg: the profile %s needs ES256 or EdDSA", c.Profile)
+		return ProfileOIDCBasic
+	}
+	return ProfileOAuth21
+}
+
+// rules are those of the profile in force.
+func (c Client) rules() *rules {
+	if r := rulesOf(c.profile()); r != nil {
+		return r
+	}
+	return &rules{name: c.Profile, methods: []string{}} // unknown: refused by Validate; nothing may pass
+}
+
+// miss is a rule that a client does not keep: the setting that breaks it, what is demanded, and the words of the cure.
+type miss struct{ setting, demand, fix string }
+
+// misses lists every rule of a profile that the client's registration breaks.
+func (r *rules) misses(c Client) []miss {
+	var all []miss
+	check := func(broken bool, setting, demand, fix string) {
+		if broken {
+			all = append(all, miss{setting, demand, fix})
+		}
+	}
+	lacks := func(list []string, value string) bool { return list != nil && !slices.Contains(list, value) }
+	check(lacks(r.methods, c.AuthMethod), "token_endpoint_auth_method", "needs "+oneOf(r.methods), "--auth-method "+first(r.methods))
+	check(!r.noPKCE && !c.RequirePKCE, "require_pkce", "excuses nobody from PKCE", "--require-pkce")
+	check(r.bound && !c.DPoPBound && !c.CertificateBound, "dpop_bound_access_tokens", "ties tokens to a key (DPoP) or a certificate", "--dpop")
+	check(lacks(r.idTokenAlgs, c.IDTokenAlg), "id_token_signed_response_alg", "needs "+oneOf(r.idTokenAlgs), "--id-token-alg "+first(r.idTokenAlgs))
+	check(c.AuthMethod == AuthPrivateKeyJWT && c.AuthAlg != "" && lacks(r.algs, c.AuthAlg),
+		"token_endpoint_auth_signing_alg", "needs "+oneOf(r.algs), "--auth-alg "+first(r.algs))
+	for _, g := range c.GrantTypes {
+		check(lacks(r.grants, g), "grant_types", "does not know "+g, "--grant-type "+strings.Join(r.grants, " --grant-type "))
+	}
+	check(r.tokenLife > 0 && c.AccessTokenTTL > r.tokenLife, "access_token_ttl", "lets access tokens live for "+r.tokenLife.String()+" at most", "--access-token-ttl "+r.tokenLife.String())
+	return all
+}
+
+func oneOf(list []string) string { return strings.Join(list, ", ") }
+
+func first(list []string) string {
+	if len(list) == 0 {
+		return ""
+	}
+	return list[0]
+}
+
+func (c Client) validateProfile() error {
+	if rulesOf(c.profile()) == nil {
+		return fmt.Errorf("security_profile %q: use %s", c.Profile, oneOf(Profiles()))
+	}
+	for _, m := range c.rules().misses(c) {
+		return fmt.Errorf("%s: the profile %s %s", m.setting, c.profile(), m.demand)
 	}
 	return nil
 }
 
 // withProfile fills what a profile implies.
 func (c Client) withProfile() Client {
-	if c.Profile != ProfileFAPI2 {
+	r := rulesOf(c.Profile)
+	if r == nil {
 		return c
 	}
-	c.DPoPBound = c.DPoPBound || !c.CertificateBound
+	if r.noPKCE {
+		c.RequirePKCE = false
+	}
+	c.DPoPBound = c.DPoPBound || r.bound && !c.CertificateBound
 	if c.IDTokenAlg == "" {
-		c.IDTokenAlg = string(keys.ES256)
+		c.IDTokenAlg = first(r.idTokenAlgs)
+	}
+	if c.AuthMethod == "" {
+		c.AuthMethod = first(r.methods)
 	}
 	return c
 }
 
 // pushes reports whether the client's authorization requests must be pushed (RFC 9126 §6).
-func (c Client) pushes() bool { return c.RequirePAR || c.Profile == ProfileFAPI2 }
+func (c Client) pushes() bool { return c.RequirePAR || c.rules().pushed }
+
+// Profiles names the profiles a client may have.
+func Profiles() []string {
+	names := make([]string, 0, len(profiles))
+	for _, p := range profiles {
+		names = append(names, p.name)
+	}
+	return names
+}
+
+// ProfileTable is the table of rules as Markdown, for the documentation.
+func ProfileTable() string {
+	rows := []struct {
+		rule string
+		cell func(r *rules) string
+	}{
+		{"comes from", func(r *rules) string { return r.standard }},
+		{"client authentication", func(r *rules) string { return orAny(r.methods) }},
+		{"algorithms of client assertions", func(r *rules) string { return orAny(r.algs) }},
+		{"audience of client assertions", func(r *rules) string {
+			return choose(r.issuerAlone, "the issuer alone, as a string", "the issuer or the endpoint")
+		}},
+		{"PKCE with S256", func(r *rules) string { return choose(r.noPKCE, "excused by a nonce, if confidential", "always") }},
+		{"`redirect_uri` in the request", func(r *rules) string { return choose(r.redirect, "always", "if several are registered") }},
+		{"pushed requests (RFC 9126)", func(r *rules) string { return choose(r.pushed, "always", "if the client likes") }},
+		{"signed requests (RFC 9101)", func(r *rules) string { return choose(r.signed, "always", "") }},
+		{"tokens tied to a key or certificate", func(r *rules) string { return choose(r.bound, "always", "if the client likes") }},
+		{"algorithms of ID tokens", func(r *rules) string { return orAny(r.idTokenAlgs) }},
+		{"grant types", func(r *rules) string { return orAny(r.grants) }},
+		{"access tokens live", func(r *rules) string {
+			return choose(r.tokenLife > 0, "at most "+strings.TrimSuffix(r.tokenLife.String(), "0s"), "as the server's")
+		}},
+	}
+	var b strings.Builder
+	b.WriteString("| rule |")
+	for _, p := range profiles {
+		b.WriteString(" `" + p.name + "` |")
+	}
+	b.WriteString("\n|---|" + strings.Repeat("---|", len(profiles)) + "\n")
+	for _, row := range rows {
+		b.WriteString("| " + row.rule + " |")
+		for i := range profiles {
+			b.WriteString(" " + row.cell(&profiles[i]) + " |")
+		}
+		b.WriteString("\n")
+	}
+	return b.String()
+}
+
+func orAny(list []string) string {
+	if list == nil {
+		return "any"
+	}
+	return oneOf(list)
+}
+
+func choose(on bool, yes, no string) string {
+	if on {
+		return yes
+	}
+	return no
+}

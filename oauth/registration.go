@@ -1,6 +1,7 @@
 package oauth
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/ory/fosite"
@@ -43,14 +44,18 @@ func (r *registration) GetResponseModes() []fosite.ResponseModeType {
 
 // GetEffectiveLifespan implements fosite.ClientWithCustomTokenLifespans' getter.
 func (r *registration) GetEffectiveLifespan(_ fosite.GrantType, kind fosite.TokenType, fallback time.Duration) time.Duration {
-	if kind == fosite.AccessToken && r.AccessTokenTTL > 0 {
-		return r.AccessTokenTTL
+	if kind != fosite.AccessToken {
+		return fallback
 	}
-	return fallback
+	life := cmp.Or(r.AccessTokenTTL, fallback)
+	if most := r.rules().tokenLife; most > 0 {
+		life = min(life, most)
+	}
+	return life
 }
 
 // pkceExcused reports whether this request may do without a code challenge: a confidential client that was registered
 // so, whose nonce then guards against code injection (RFC 9700 §2.1.1).
 func (r *registration) pkceExcused(nonce string) bool {
-	return !r.RequirePKCE && !r.Public() && nonce != ""
+	return r.rules().noPKCE && !r.Public() && nonce != ""
 }

@@ -22,7 +22,7 @@ type credentialFields struct {
 	MTLSBound    *bool   `name:"certificate-bound" negatable:"" help:"Tie its access tokens to its TLS certificate (RFC 8705)."`
 	DPoPBound    *bool   `name:"dpop" negatable:"" help:"Give it only tokens that are tied to a key of its own (DPoP, RFC 9449)."`
 	RequirePAR   *bool   `name:"require-par" negatable:"" help:"Refuse authorization requests that were not pushed (RFC 9126)."`
-	Profile      *string `name:"profile" help:"Security profile: fapi2-security, or empty." placeholder:"PROFILE"`
+	Profile      *string `name:"profile" help:"Security profile: oauth2.1, oidc-basic (a nonce may stand in for PKCE), fapi2-security, fapi2-message-signing or mcp. [oauth2.1]" placeholder:"PROFILE"`
 
 	keys json.RawMessage
 }

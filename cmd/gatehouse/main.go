@@ -37,23 +37,24 @@ func main() {
 type commands struct {
 	JSON bool `help:"Write one JSON document to standard output instead of text."`
 
-	Serve     serveCommand      `cmd:"" help:"Run the server."`
-	Demo      demoCommand       `cmd:"" help:"Run the demo app, a small website that signs people in through the server."`
-	Migrate   migrateCommand    `cmd:"" help:"Bring the database schema up to date (serve does it by itself)."`
-	User      userCommands      `cmd:"" help:"Look after people."`
-	Client    clientCommands    `cmd:"" help:"Look after the apps that sign people in."`
-	Group     groupCommands     `cmd:"" help:"Look after groups of people."`
-	Role      roleCommands      `cmd:"" help:"Look after roles, which permit people things at APIs."`
-	API       apiCommands       `cmd:"" name:"api" help:"Look after APIs and the permissions that roles can hold."`
-	Attribute attributeCommands `cmd:"" help:"Look after what is known of people beside the standard profile, and what apps get of it."`
-	Delivery  deliveryCommands  `cmd:"" help:"See which apps were told of sign-outs and other events, and which were not."`
-	Provider  providerCommands  `cmd:"" help:"Look after other services at which people may sign in."`
-	Keys      keysCommands      `cmd:"" help:"Look after the signing keys."`
-	Audit     auditCommands     `cmd:"" help:"Read the audit log, and prove that it is whole."`
-	Backup    backupCommands    `cmd:"" help:"Write backups from which nobody rises again who was erased."`
-	Restore   restoreCommands   `cmd:"" help:"Bring back what a backup of the database leaves out."`
-	Bench     benchCommands     `cmd:"" help:"Make data to measure with."`
-	Version   versionCommand    `cmd:"" help:"Tell the version."`
+	Serve       serveCommand       `cmd:"" help:"Run the server."`
+	Demo        demoCommand        `cmd:"" help:"Run the demo app, a small website that signs people in through the server."`
+	Migrate     migrateCommand     `cmd:"" help:"Bring the database schema up to date (serve does it by itself)."`
+	User        userCommands       `cmd:"" help:"Look after people."`
+	Client      clientCommands     `cmd:"" help:"Look after the apps that sign people in."`
+	Group       groupCommands      `cmd:"" help:"Look after groups of people."`
+	Role        roleCommands       `cmd:"" help:"Look after roles, which permit people things at APIs."`
+	API         apiCommands        `cmd:"" name:"api" help:"Look after APIs and the permissions that roles can hold."`
+	Attribute   attributeCommands  `cmd:"" help:"Look after what is known of people beside the standard profile, and what apps get of it."`
+	Delivery    deliveryCommands   `cmd:"" help:"See which apps were told of sign-outs and other events, and which were not."`
+	Provider    providerCommands   `cmd:"" help:"Look after other services at which people may sign in."`
+	Keys        keysCommands       `cmd:"" help:"Look after the signing keys."`
+	Conformance conformanceCommand `cmd:"" help:"Hold the running configuration against OAuth 2.1, RFC 9700, FAPI 2.0 and MCP."`
+	Audit       auditCommands      `cmd:"" help:"Read the audit log, and prove that it is whole."`
+	Backup      backupCommands     `cmd:"" help:"Write backups from which nobody rises again who was erased."`
+	Restore     restoreCommands    `cmd:"" help:"Bring back what a backup of the database leaves out."`
+	Bench       benchCommands      `cmd:"" help:"Make data to measure with."`
+	Version     versionCommand     `cmd:"" help:"Tell the version."`
 }
 
 // terminal is what a command talks to.
