@@ -137,8 +137,11 @@ func (s *Server) parseAuthorization(ctx context.Context, form url.Values) (*auth
 		return s.parseDevice(ctx, form)
 	}
 	req := &authorization{form: form, maxAge: -1, mode: fosite.ResponseModeQuery, state: form.Get("state")}
-	client, err := s.Clients.registration(ctx, form.Get("client_id"))
+	client, err := s.client(ctx, form.Get("client_id"))
+	var unread *DocumentError
 	switch {
+	case errors.As(err, &unread):
+		return nil, unread
 	case errors.Is(err, db.ErrNotFound):
 		return nil, newError("invalid_client", "The app is not known here.")
 	case err != nil:
@@ -154,7 +157,7 @@ func (s *Server) parseAuthorization(ctx context.Context, form url.Values) (*auth
 		return req, newError("invalid_request", "The redirect_uri is missing.")
 	case redirect == "" && len(client.RedirectURIs) == 1 && !slices.Contains(strings.Fields(form.Get("scope")), scopeOpenID):
 		redirect = client.RedirectURIs[0] // RFC 6749 §3.1.2.3
-	case !matchRedirect(client.RedirectURIs, redirect):
+	case !matchRedirect(client.RedirectURIs, redirect) && !matchLocalhost(client, redirect):
 		return req, newError("invalid_request", "The redirect URI is not registered for this app.")
 	}
 	if len(req.state) > maxState {
@@ -189,6 +192,11 @@ func (s *Server) parseParameters(req *authorization) error {
 		return newError("unsupported_response_type", "The response_type is not supported: use code.")
 	case !slices.Contains(client.ResponseTypes, "code"):
 		return newError("unauthorized_client", "The app is not registered for the authorization code flow.")
+	}
+	if client.SelfMade() {
+		if err := narrowScope(form, client); err != nil {
+			return err
+		}
 	}
 	for _, scope := range strings.Fields(form.Get("scope")) {
 		if !slices.Contains(client.Scopes, scope) {
@@ -326,7 +334,7 @@ func (s *Server) missingConsent(ctx context.Context, req *authorization, sess *i
 	switch {
 	case req.interaction.ConsentBy == sess.UserID:
 		return nil, nil //nolint:nilnil // nothing is missing
-	case req.prompted("consent"), req.device != nil: // who sits at the device is told by nothing but the person (RFC 8628 §5.4)
+	case req.client.stranger(), req.prompted("consent"), req.device != nil: // who sits at the device is told by nothing but the person (RFC 8628 §5.4)
 		return ask, nil
 	case req.client.FirstParty && !impersonable(req):
 		return nil, nil //nolint:nilnil // nothing is missing
@@ -398,6 +406,11 @@ func (s *Server) issueCode(w http.ResponseWriter, r *http.Request, req *authoriz
 		return s.refuse(w, r, nil, err)
 	}
 	ctx := withState(r.Context(), &state{client: req.client, issuedAt: began, jkt: req.form.Get("dpop_jkt"), pkceExcused: req.client.pkceExcused(req.form.Get("nonce"))})
+	if !slices.Contains(req.client.RedirectURIs, req.redirect) { // fosite knows the rule for loopback addresses, but not for localhost
+		client := *req.client
+		client.RedirectURIs = []string{req.redirect}
+		requestState(ctx).client = &client
+	}
 	ar, err := s.provider.NewAuthorizeRequest(ctx, fositeRequest(r, req.form))
 	// fosite wants a state of eight characters; OAuth 2.1 leaves it to the app, whose request PKCE or the nonce protects.
 	// It is the last of fosite's checks: the request is complete.
@@ -425,6 +438,21 @@ func (s *Server) issueCode(w http.ResponseWriter, r *http.Request, req *authoriz
 		return s.refuse(w, r, req, err)
 	}
 	s.respond(w, req, url.Values{"code": {resp.GetCode()}})
+	return nil
+}
+
+// narrowScope leaves what an app may not have out of what it asks for (RFC 6749 §3.3), if it has registered itself: such apps ask for all
+// that a resource has. The token response tells them what they got.
+func narrowScope(form url.Values, client *registration) error {
+	asked := strings.Fields(form.Get("scope"))
+	may := slices.DeleteFunc(slices.Clone(asked), func(scope string) bool { return !slices.Contains(client.Scopes, scope) })
+	switch {
+	case len(asked) == len(may):
+		return nil
+	case len(may) == 0:
+		return newError("invalid_scope", "The app may have none of the scopes it asked for.")
+	}
+	form.Set("scope", join(may))
 	return nil
 }
 

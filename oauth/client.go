@@ -56,6 +56,7 @@ type Client struct {
 
 	AccessTokenTTL time.Duration `json:"access_token_ttl,omitempty"` // 0: the server's
 	Disabled       bool          `json:"disabled,omitempty"`
+	Origin         string        `json:"origin,omitempty"` // "": an operator registered it; see OriginDocument
 	CreatedAt      time.Time     `json:"created_at"`
 	UpdatedAt      time.Time     `json:"updated_at"`
 
@@ -97,7 +98,7 @@ const (
 
 // Validate says in one sentence what is wrong and how to mend it.
 func (c Client) Validate() error {
-	if !validID(c.ID) {
+	if !validID(c.ID) && (c.Origin != OriginDocument || !validDocumentURL(c.ID)) {
 		return fmt.Errorf("client_id %q: use 1 to 128 of the characters A-Z a-z 0-9 . _ ~ -", c.ID)
 	}
 	if name := strings.TrimSpace(c.Name); name == "" || name != c.Name || utf8.RuneCountInString(name) > maxNameLength || !printable(name) {
@@ -275,6 +276,23 @@ func matchRedirect(registered []string, requested string) bool {
 		have, _, ok := loopbackWithoutPort(r)
 		return ok && have == want
 	})
+}
+
+// matchLocalhost is the rule of matchRedirect for http://localhost: programs write it into the documents they publish, where no port can
+// stand. Whose it is nobody knows, and so the person is asked each time, as for all of loopback.
+func matchLocalhost(c *registration, requested string) bool {
+	const name, literal = "http://localhost", "http://127.0.0.1"
+	after, ok := strings.CutPrefix(requested, name)
+	if c.Origin != OriginDocument || !c.Public() || !ok || !(strings.HasPrefix(after, ":") || strings.HasPrefix(after, "/")) {
+		return false
+	}
+	var registered []string
+	for _, r := range c.RedirectURIs {
+		if rest, ok := strings.CutPrefix(r, name); ok && (rest == "" || strings.HasPrefix(rest, ":") || strings.HasPrefix(rest, "/")) {
+			registered = append(registered, literal+rest)
+		}
+	}
+	return matchRedirect(registered, literal+after)
 }
 
 // loopbackWithoutPort cuts the port out of http://127.0.0.1:PORT/… and http://[::1]:PORT/…, as text, so that

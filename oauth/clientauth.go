@@ -46,7 +46,7 @@ func (s *Server) authenticateClient(ctx context.Context, r *http.Request, form u
 	if err != nil {
 		return nil, err
 	}
-	client, err := s.Clients.registration(ctx, p.id)
+	client, err := s.client(ctx, p.id)
 	if errors.Is(err, db.ErrNotFound) {
 		(&registration{secrets: []storedSecret{make([]byte, 32)}}).authenticate(p.secret) // the same work as for a known client
 		return nil, fosite.ErrInvalidClient.WithHint("The client is unknown.")

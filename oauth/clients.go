@@ -24,6 +24,7 @@ type Clients struct {
 
 	mu      sync.RWMutex
 	byID    map[string]*registration
+	hosts   map[string]Host // what operators have said about hosts
 	version int64
 }
 
@@ -41,6 +42,7 @@ type registration struct {
 	secrets  []storedSecret
 	readable [][]byte    // the secrets themselves, newest first; with client_secret_jwt only
 	keys     []clientKey // of jwks
+	approved bool        // an operator has looked at the host of its document
 }
 
 // OpenClients gives the clients of a database.
@@ -59,12 +61,20 @@ func (c *Clients) Poll(ctx context.Context) error {
 	if err != nil && !errors.Is(err, db.ErrNotFound) {
 		return fmt.Errorf("poll clients: %w", err)
 	}
+	c.mu.RLock()
+	same := version == c.version
+	c.mu.RUnlock()
+	if same {
+		return nil
+	}
+	hosts, err := c.readHosts(ctx)
+	if err != nil {
+		return fmt.Errorf("poll clients: %w", err)
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if version != c.version {
-		c.version = version
-		clear(c.byID)
-	}
+	c.version, c.hosts = version, hosts
+	clear(c.byID)
 	return nil
 }
 
@@ -79,7 +89,7 @@ func (c *Clients) Get(ctx context.Context, id string) (Client, error) {
 
 // registration answers from memory, else from SQL. Unknown ids are not remembered, so that guessing them fills nothing.
 func (c *Clients) registration(ctx context.Context, id string) (*registration, error) {
-	if !validID(id) {
+	if !validID(id) && !validDocumentURL(id) {
 		return nil, db.ErrNotFound
 	}
 	c.mu.RLock()
@@ -95,6 +105,7 @@ func (c *Clients) registration(ctx context.Context, id string) (*registration, e
 	if err != nil {
 		return nil, err
 	}
+	r.Disabled = r.Disabled || c.blocked(r.Client)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if version == c.version { // else a change came in between

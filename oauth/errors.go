@@ -43,9 +43,12 @@ func describe(err error) rfcError {
 	if errors.Is(err, db.ErrUnavailable) || errors.Is(err, cache.ErrUnavailable) {
 		return rfcError{"temporarily_unavailable", "The server cannot answer at the moment. Try again in a few seconds.", http.StatusServiceUnavailable}
 	}
+	var unread *DocumentError
 	switch { // what the stores say reaches here wrapped in fosite's server_error
 	case errors.Is(err, errScopeWidened):
 		return rfcError{"invalid_scope", "The scope exceeds what was granted.", http.StatusBadRequest}
+	case errors.As(err, &unread):
+		return rfcError{"invalid_client", legalDescription(unread.told()), http.StatusUnauthorized}
 	case errors.Is(err, errGrantOver):
 		return rfcError{"invalid_grant", "The authorization has ended.", http.StatusBadRequest}
 	}

@@ -70,7 +70,11 @@ func interactionKey(id string) string { return "interaction:" + id }
 // newInteraction begins one; it is stored only if the person has to act. Its id ends in the app's, so that the way back to
 // the app is known even when the record is gone.
 func (s *Server) newInteraction(req *authorization) *interaction {
-	return &interaction{ID: strings.ToLower(rand.Text()) + "." + req.client.ID, Form: req.form, CreatedAt: s.Now().UTC().Truncate(time.Microsecond)}
+	id := strings.ToLower(rand.Text())
+	if !documentURL(req.client.ID) {
+		id += "." + req.client.ID
+	}
+	return &interaction{ID: id, Form: req.form, CreatedAt: s.Now().UTC().Truncate(time.Microsecond)}
 }
 
 func (s *Server) saveInteraction(ctx context.Context, in *interaction) error {
@@ -149,6 +153,7 @@ func (s *Server) Interaction(ctx context.Context, id, userID string) (Interactio
 		UILocales: strings.Fields(req.form.Get("ui_locales")), Prompt: req.prompt, ACRValues: strings.Fields(req.form.Get("acr_values")),
 		AppScheme: appScheme(req.redirect), Reason: in.Reason, CreatedAt: in.CreatedAt,
 	}
+	out.Stranger = strangerOf(req)
 	if d := req.device; d != nil {
 		out.Device = &Device{UserCode: showUserCode(d.UserCode), Address: d.Address, Browser: d.Browser, CreatedAt: d.CreatedAt}
 	}
@@ -164,6 +169,25 @@ func (s *Server) Interaction(ctx context.Context, id, userID string) (Interactio
 		}
 	}
 	return out, nil
+}
+
+// strangerOf tells what a person must know of an app that no operator has registered.
+func strangerOf(req *authorization) *Stranger {
+	if !req.client.SelfMade() {
+		return nil
+	}
+	out := &Stranger{Host: req.client.Host(), Approved: req.client.approved}
+	if u, err := url.Parse(req.redirect); err == nil {
+		switch {
+		case u.Scheme == "https":
+			out.Goes = u.Host
+		case u.Scheme == "http":
+			out.Here = true
+		default:
+			out.Goes, out.Here = u.Scheme+":", true
+		}
+	}
+	return out
 }
 
 // waiting loads an interaction and checks its request anew: the client may have changed since.
@@ -196,6 +220,9 @@ func appScheme(redirect string) string {
 func (s *Server) Approve(ctx context.Context, id string, sess identity.Session) error {
 	in, req, err := s.waiting(ctx, id)
 	if err != nil {
+		return err
+	}
+	if err := s.Clients.keep(ctx, req.client); err != nil {
 		return err
 	}
 	if err := s.Consents.Remember(ctx, sess.UserID, req.client.ID, req.consentScopes(), ConsentTextVersion); err != nil {

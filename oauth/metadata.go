@@ -55,6 +55,9 @@ type metadata struct {
 	FrontchannelLogout  bool              `json:"frontchannel_logout_supported,omitempty"`
 	FrontchannelSession bool              `json:"frontchannel_logout_session_supported,omitempty"`
 
+	ClientDocuments      bool   `json:"client_id_metadata_document_supported,omitempty"`
+	RegistrationEndpoint string `json:"registration_endpoint,omitempty"`
+
 	PushedEndpoint   string   `json:"pushed_authorization_request_endpoint"`
 	RequirePushed    bool     `json:"require_pushed_authorization_requests"`
 	DPoPAlgs         []string `json:"dpop_signing_alg_values_supported"`
@@ -114,6 +117,7 @@ func (s *Server) buildMetadata() (document, error) {
 		UILocales:                []string{"en", "de", "fr", "es", "ja", "ar"}, // the languages of ui
 		ClaimsParameter:          true,
 		ResponseIssuer:           true,
+		ClientDocuments:          s.SelfRegistered.Documents,
 		PushedEndpoint:           s.Site.URL("/par"),
 		RequirePushed:            s.RequirePAR,
 		DPoPAlgs:                 dpopAlgs,

@@ -43,6 +43,8 @@ type Config struct {
 	Outbound     *outbound.Client // fetches what clients publish (jwks_uri); nil: nothing is fetched
 	Certificates Certificates     // of clients
 
+	SelfRegistered SelfRegistered // what clients may do that no operator has registered
+
 	RequireDPoPNonce bool          // DPoP proofs must hold a nonce of this server
 	RequirePAR       bool          // all clients must push their authorization requests
 	PushedTTL        time.Duration // life of a pushed request; 0: 90 s
@@ -77,10 +79,19 @@ type Interaction struct {
 	UILocales []string
 	Prompt    []string
 	ACRValues []string
-	AppScheme string  // "com.example.app:" if the app is a program with a private-use scheme; empty: a website
-	Device    *Device // the device that asked (RFC 8628); nil: an app with a redirect
-	Reason    string  // why a signed-in person must sign in again: "" | "reauth" | "account"; "mfa" or "phr": must prove more
+	Stranger  *Stranger // what people must know of an app that no operator has registered; nil: one did
+	AppScheme string    // "com.example.app:" if the app is a program with a private-use scheme; empty: a website
+	Device    *Device   // the device that asked (RFC 8628); nil: an app with a redirect
+	Reason    string    // why a signed-in person must sign in again: "" | "reauth" | "account"; "mfa" or "phr": must prove more
 	CreatedAt time.Time
+}
+
+// Stranger is an app that no operator has registered. Its name and pictures are its own invention.
+type Stranger struct {
+	Host     string // it has proven to come from there; "": it has proven nothing
+	Approved bool   // an operator has looked at the host
+	Goes     string // host to which the person is sent, or the scheme of a program
+	Here     bool   // the person is sent to a program on their own device
 }
 
 // App is an app that a person let in.
@@ -97,6 +108,7 @@ type Server struct {
 	provider  fosite.OAuth2Provider
 	metadata  document
 	keySets   *keySets
+	documents *documents
 	verified  verifiedTokens
 	errorPage func(w http.ResponseWriter, r *http.Request, e ErrorPage)
 }
@@ -121,11 +133,15 @@ func New(c Config) (*Server, error) {
 	orElse(&c.GrantTTL, 180*24*time.Hour)
 	orElse(&c.InteractionTTL, time.Hour)
 	orElse(&c.PushedTTL, 90*time.Second)
+	if c.SelfRegistered.Scopes == nil {
+		c.SelfRegistered.Scopes = standardScopes
+	}
 	if c.CodeTTL > maxCodeTTL || c.AccessTokenTTL > MaxAccessTokenTTL {
 		return nil, fmt.Errorf("oauth: a code lives at most %s, an access token at most %s", maxCodeTTL, MaxAccessTokenTTL)
 	}
 	s := &Server{Config: c, errorPage: func(w http.ResponseWriter, _ *http.Request, e ErrorPage) { http.Error(w, e.Code, e.Status) }}
 	s.keySets = newKeySets(s.fetchKeySet, s.Now)
+	s.documents = newDocuments(s.fetchDocument, s.Now)
 	s.provider = s.newProvider()
 	var err error
 	s.metadata, err = s.buildMetadata()

@@ -3,6 +3,7 @@ package oauth
 import (
 	"crypto/sha256"
 	"encoding/base64"
+	"errors"
 	"html/template"
 	"net/http"
 	"net/url"
@@ -57,6 +58,16 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, req *authorizati
 		}
 		if e.status == http.StatusServiceUnavailable {
 			w.Header().Set("Retry-After", retryAfter)
+		}
+		var unread *DocumentError
+		if errors.As(err, &unread) {
+			page.Key = "error.oauth.client_document"
+			s.Log.InfoContext(r.Context(), "client document refused", "host", unread.Host, "err", unread)
+		}
+		if req != nil && req.client != nil && req.client.Disabled && req.client.SelfMade() {
+			page.Key = "error.oauth.client_blocked"
+			s.errorPage(w, r, page) // without the name and the link that it has given itself
+			return nil
 		}
 		if req != nil && req.client != nil {
 			page.ClientName, page.ClientURI = req.client.Name, req.client.ClientURI

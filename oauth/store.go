@@ -165,7 +165,7 @@ func (s *store) CreateRefreshTokenSession(ctx context.Context, token, _ string, 
 	now := s.Now()
 	st.grant = &grant{
 		ID: sess.GrantID, UserID: sess.Subject, ClientID: r.GetClient().GetID(), SessionID: sess.SessionID,
-		Scopes: r.GetGrantedScopes(), Session: sess, CreatedAt: grantedAt(sess.GrantID), UsedAt: now, ExpiresAt: now.Add(s.GrantTTL),
+		Scopes: r.GetGrantedScopes(), Session: sess, CreatedAt: grantedAt(sess.GrantID), UsedAt: now, ExpiresAt: now.Add(s.grantLife(st.client)),
 	}
 	return s.Grants.create(ctx, st.grant, token)
 }

@@ -157,6 +157,9 @@ var sights = []sight{
 		b.press(b.get(authorize(c, nil)), "consent-allow", nil)
 		return b.get(authorize(c, url.Values{"scope": {"openid email phone offline_access"}}))
 	}},
+	{"consent", "for a stranger", func(s *scene) page {
+		return s.open(authorize(s.app(s.t, func(c *oauth.Client) { c.Origin = oauth.OriginRegistration }), url.Values{"scope": {"openid email"}}))
+	}},
 	{"consent", "for a device", func(s *scene) page {
 		_, code, _ := s.waiting(s.t)
 		b := s.member()

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/gatehouse-id/gatehouse/identity"
+	"github.com/gatehouse-id/gatehouse/oauth"
 )
 
 type consentPage struct {
@@ -16,6 +17,8 @@ type consentPage struct {
 	Scopes []scopeLine
 	Other  []scopeLine // scopes without words of their own
 	Device *consentDevice
+
+	Stranger *oauth.Stranger // the app has registered itself
 }
 
 // scopeLine is one thing the app asks for.
@@ -55,6 +58,7 @@ func (p *Pages) consentPage(w http.ResponseWriter, r *http.Request) error {
 func (p *Pages) showConsent(w http.ResponseWriter, r *http.Request, v visit, u identity.User) error {
 	in, l := v.Interaction, p.locale(r.Context())
 	content := consentPage{ID: v.ID, App: v.app(), Email: u.Email, Person: u.ID, More: len(in.NewScopes) > 0 && len(in.NewScopes) < len(in.Scopes)}
+	content.Stranger = in.Stranger
 	content.Device = p.consentDevice(l, in.Device, u.Preferences.Zone)
 	for _, scope := range in.Scopes {
 		line := scopeLine{Name: scope, Key: "scope." + scope, New: content.More && slices.Contains(in.NewScopes, scope)}

@@ -71,7 +71,11 @@ func (v visit) app() *app {
 	if v.ID == "" {
 		return nil
 	}
-	return describe(v.Interaction.Client)
+	a := describe(v.Interaction.Client)
+	if x := v.Interaction.Stranger; x != nil && !x.Approved { // a picture and a link could be anybody's
+		a.Logo, a.Site, a.SiteURL, a.Owner, a.Policy, a.Terms = "", "", "", "", "", ""
+	}
+	return a
 }
 
 func describe(c oauth.Client) *app {

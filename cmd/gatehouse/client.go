@@ -18,6 +18,7 @@ type clientCommands struct {
 	Show         clientShow         `cmd:"" help:"Show everything about an app but its secret."`
 	Update       clientUpdate       `cmd:"" help:"Change what is given and leave the rest."`
 	RotateSecret clientRotateSecret `cmd:"" help:"Make a new secret, which is printed; the old one works until the next rotation."`
+	Trust        trustCommands      `cmd:"" help:"Look after apps that no operator has registered, by the hosts that describe them."`
 	Delete       clientDelete       `cmd:"" help:"Remove an app; its tokens fail from then on."`
 }
 
@@ -156,6 +157,7 @@ func writeClient(w io.Writer, c oauth.Client, secret string) {
 	row("grant_types", strings.Join(c.GrantTypes, " "))
 	row("scopes", strings.Join(c.Scopes, " "))
 	row("audiences", strings.Join(c.Audiences, " "))
+	row("origin", c.Origin)
 	row("auth_method", c.AuthMethod)
 	writeCredentials(row, c)
 	row("id_token_alg", c.IDTokenAlg)

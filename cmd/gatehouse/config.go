@@ -76,6 +76,14 @@ type mutualTLS struct {
 	Header string `name:"client-cert-header" env:"GATEHOUSE_CLIENT_CERT_HEADER" placeholder:"NAME" group:"site" help:"Header in which --trusted-proxies hand on the client's certificate, such as Client-Cert; they must remove it from what clients send. [none]"`
 }
 
+// strangers are the settings about apps that no operator has registered.
+type strangers struct {
+	Documents    bool     `name:"client-documents" env:"GATEHOUSE_CLIENT_DOCUMENTS" default:"true" negatable:"" group:"site" help:"An app may be known by the https address of its own description (Client ID Metadata Document), as MCP clients are. [${default}]"`
+	Registration string   `name:"client-registration" env:"GATEHOUSE_CLIENT_REGISTRATION" default:"open" enum:"open,token,off" placeholder:"WHO" group:"site" help:"Which apps may register themselves (RFC 7591): open lets all, token those with an initial access token (gatehouse client token create), off none. [${default}]"`
+	Scopes       []string `name:"stranger-scopes" env:"GATEHOUSE_STRANGER_SCOPES" default:"openid,profile,email,offline_access" placeholder:"SCOPE" group:"site" help:"What apps may ask for that no operator has registered. [${default}]"`
+	PerHour      int      `name:"limit-client-registrations" env:"GATEHOUSE_LIMIT_CLIENT_REGISTRATIONS" default:"20" placeholder:"N" group:"limits" help:"Apps that register themselves from one network in an hour. [${default}]"`
+}
+
 // settings is everything about serve that can be chosen.
 type settings struct {
 	Issuer           string   `env:"GATEHOUSE_ISSUER" placeholder:"URL" group:"site" help:"Public URL of the server; it stands in every token. https, or http on loopback; a path is allowed. [the listen address]"`
@@ -90,6 +98,8 @@ type settings struct {
 
 	RequireDPoPNonce bool `name:"require-dpop-nonce" env:"GATEHOUSE_REQUIRE_DPOP_NONCE" negatable:"" group:"site" help:"DPoP proofs must hold a nonce of this server: one more request now and then, and no proof made in advance works."`
 	RequirePAR       bool `name:"require-par" env:"GATEHOUSE_REQUIRE_PAR" negatable:"" group:"site" help:"All apps must push their authorization requests (RFC 9126)."`
+
+	Strangers strangers `embed:""`
 
 	Storage storage `embed:""`
 

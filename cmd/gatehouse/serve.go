@@ -190,7 +190,7 @@ func (c *serveCommand) Run(t *terminal) error {
 		Clients: clients, Outbox: outbox, Grants: grants, Revocations: revocations, RefreshKey: refreshKey, Audit: data.audit, Log: log,
 		CodeTTL: s.CodeTTL, AccessTokenTTL: s.AccessTokenTTL, IDTokenTTL: s.IDTokenTTL, GrantTTL: s.GrantTTL,
 		InteractionTTL: s.InteractionTTL, RequireVerifiedEmail: s.RequireVerifiedEmail, SignInPolicy: policyACR(s.SignInPolicy),
-		Outbound: asks, Certificates: meaning.certificates,
+		Outbound: asks, Certificates: meaning.certificates, SelfRegistered: s.Strangers.meaning(),
 		RequireDPoPNonce: s.RequireDPoPNonce, RequirePAR: s.RequirePAR, PushedTTL: s.PARTTL,
 	})
 	if err != nil {
@@ -257,7 +257,7 @@ func (c *serveCommand) Run(t *terminal) error {
 	background.every(time.Minute, "tend privacy", pages.TendPrivacy)
 	background.every(eraseEvery, "erase people", pages.EraseDue)
 	background.every(time.Hour, "purge", func(ctx context.Context) error {
-		return errors.Join(people.Purge(ctx), grants.Purge(ctx), outbox.Purge(ctx))
+		return errors.Join(people.Purge(ctx), grants.Purge(ctx), outbox.Purge(ctx), clients.Purge(ctx))
 	})
 
 	started := startReport{Issuer: site.Issuer(), Listen: listener.Addr().String()}

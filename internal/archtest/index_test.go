@@ -25,6 +25,7 @@ var small = map[string]string{
 	"event_streams": "at most one for each app",
 	"attributes":    "those that an operator has defined, which are bounded",
 	"providers":     "as many as there are other places to sign in",
+	"client_hosts":  "one for each decision of an operator",
 }
 
 // whole are the statements that read a large table to its end, and why they may.
