@@ -287,7 +287,7 @@ func readDocument(id string, body []byte, header http.Header) (*registration, er
 	if m.AuthMethod == "" {
 		m.AuthMethod = AuthNone
 		if len(m.AuthMethods) > 0 {
-			m.AuthMethod = choose(m.AuthMethods, []string{AuthPrivateKeyJWT, AuthNone})
+			m.AuthMethod = offered(m.AuthMethods, []string{AuthPrivateKeyJWT, AuthNone})
 		}
 	}
 	if m.AuthMethod != AuthNone && m.AuthMethod != AuthPrivateKeyJWT {
@@ -376,8 +376,8 @@ func depth(body []byte) int {
 	return most
 }
 
-// choose takes the first of the offered values that the other side can do, or "".
-func choose(theirs, ours []string) string {
+// offered takes the first of the offered values that the other side can do, or "".
+func offered(theirs, ours []string) string {
 	for _, v := range ours {
 		if slices.Contains(theirs, v) {
 			return v
@@ -410,7 +410,7 @@ func (m clientMetadata) client(origin string) (Client, error) {
 		c.ResponseTypes = []string{"code"}
 	}
 	if c.IDTokenAlg == "" {
-		c.IDTokenAlg = choose(m.IDTokenAlgs, []string{"RS256", "ES256", "EdDSA"})
+		c.IDTokenAlg = offered(m.IDTokenAlgs, []string{"RS256", "ES256", "EdDSA"})
 	}
 	if len(c.Contacts) > maxListLength {
 		c.Contacts = c.Contacts[:maxListLength]
