@@ -410,7 +410,7 @@ func TestFormPostInChromium(t *testing.T) {
 			t.Parallel()
 			s := start(t, embedded(t))
 			newUser(t, s, "ada@example.test")
-			app := newCallback(t, "localhost", "")
+			app := newCallback(t, "127.0.0.1", "")
 			client, err := s.NewClient(t.Context(), "Form post app", app.url)
 			if err != nil {
 				t.Fatal(err)
@@ -445,7 +445,7 @@ func TestAppRedirectsOnInChromium(t *testing.T) {
 			t.Parallel()
 			s := start(t, embedded(t))
 			newUser(t, s, "ada@example.test")
-			landing, app := newCallback(t, "127.0.0.1", ""), newCallback(t, "localhost", "")
+			landing, app := newCallback(t, "localhost", ""), newCallback(t, "127.0.0.1", "")
 			app.next = landing.url
 			client, err := s.NewClient(t.Context(), "App on two sites", app.url)
 			if err != nil {
@@ -512,7 +512,7 @@ func TestCrossSitePostToAuthorizeInChromium(t *testing.T) {
 	s := start(t, embedded(t))
 	newUser(t, s, "ada@example.test")
 	var form strings.Builder
-	app := newCallback(t, "localhost", `<!doctype html><title>app</title><p><a id="go" href="/form">go</a></p>`)
+	app := newCallback(t, "127.0.0.1", `<!doctype html><title>app</title><p><a id="go" href="/form">go</a></p>`)
 	client, err := s.NewClient(t.Context(), "Posting app", app.url)
 	if err != nil {
 		t.Fatal(err)
@@ -526,7 +526,7 @@ func TestCrossSitePostToAuthorizeInChromium(t *testing.T) {
 		fmt.Fprintf(&form, `<input type="hidden" name="%s" value="%s">`, html.EscapeString(name), html.EscapeString(values[0]))
 	}
 	form.WriteString(`<button id="post">Sign in</button></form>`)
-	poster := newCallback(t, "localhost", form.String())
+	poster := newCallback(t, "127.0.0.1", form.String())
 
 	w := newWindow(t)
 	w.open(target.String())

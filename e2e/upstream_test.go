@@ -12,12 +12,12 @@ import (
 	"github.com/gatehouse-id/gatehouse/e2e/rig"
 )
 
-// twoServers starts a second Gatehouse, at which the people of the first sign in. It is called localhost, because cookies do not
+// twoServers starts a second Gatehouse, at which the people of the first sign in. It has another host, because cookies do not
 // tell ports of one host apart.
 func twoServers(t *testing.T, here rig.Setup, args ...string) (first, second *rig.Server) {
 	t.Helper()
 	there := embedded(t)
-	name := "http://localhost:" + strconv.Itoa(there.Port)
+	name := "http://127.0.0.1:" + strconv.Itoa(there.Port)
 	there.Env = append([]string{"GATEHOUSE_ISSUER=" + name}, there.Env...)
 	second = start(t, there)
 	second.Issuer = name
@@ -119,7 +119,7 @@ func TestSignInAtAnotherGatehouseInChromium(t *testing.T) {
 	first, second := twoServers(t, embedded(t), "--domain", "example.test")
 	newUser(t, second, "ada@example.test")
 	newUser(t, first, "ada@home.test")
-	app := newCallback(t, "localhost", "")
+	app := newCallback(t, "127.0.0.1", "")
 	client, err := first.NewClient(t.Context(), "Demo app", app.url)
 	if err != nil {
 		t.Fatal(err)

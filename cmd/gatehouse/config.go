@@ -86,7 +86,7 @@ type strangers struct {
 
 // settings is everything about serve that can be chosen.
 type settings struct {
-	Issuer           string   `env:"GATEHOUSE_ISSUER" placeholder:"URL" group:"site" help:"Public URL of the server; it stands in every token. https, or http on loopback; a path is allowed. [the listen address]"`
+	Issuer           string   `env:"GATEHOUSE_ISSUER" placeholder:"URL" group:"site" help:"Public URL of the server; it stands in every token. https, or http on loopback; a path is allowed. [http://localhost and the port]"`
 	Listen           string   `env:"GATEHOUSE_LISTEN" default:"127.0.0.1:8080" placeholder:"HOST:PORT" group:"site" help:"Address to listen on; port 0 takes a free one. [${default}]"`
 	TLSCert          string   `name:"tls-cert" env:"GATEHOUSE_TLS_CERT" placeholder:"PATH" group:"site" help:"Certificate chain (PEM). A changed file is noticed within a minute. Without it the server speaks plain HTTP, for use behind a proxy."`
 	TLSKey           string   `name:"tls-key" env:"GATEHOUSE_TLS_KEY" placeholder:"PATH" group:"site" help:"Key of the certificate (PEM)."`
@@ -156,7 +156,7 @@ type settings struct {
 
 // checked is what settings mean.
 type checked struct {
-	issuer       *url.URL // nil: follow the listener
+	issuer       *url.URL // nil: see issuerAt
 	proxies      []netip.Prefix
 	outbound     []netip.Prefix
 	certificates oauth.Certificates

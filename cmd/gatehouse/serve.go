@@ -10,11 +10,13 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -90,10 +92,7 @@ func (c *serveCommand) Run(t *terminal) error {
 	defer listener.Close()
 	issuer := meaning.issuer
 	if issuer == nil {
-		issuer = &url.URL{Scheme: "http", Host: listener.Addr().String()}
-		if certificate != nil {
-			issuer.Scheme = "https"
-		}
+		issuer = issuerAt(listener.Addr().String(), certificate != nil)
 	}
 	site := web.NewSite(issuer)
 	var withCertificates net.Listener
@@ -306,6 +305,19 @@ func (c *serveCommand) Run(t *terminal) error {
 		log.Error("audit log not chained to its end", "err", err)
 	}
 	return nil
+}
+
+// issuerAt is the issuer of a server that was told none: where it listens, under the name that machines have for themselves, for at an
+// address browsers offer no passkeys.
+func issuerAt(listen string, secure bool) *url.URL {
+	u := &url.URL{Scheme: "http", Host: listen}
+	if secure {
+		u.Scheme = "https"
+	}
+	if at, err := netip.ParseAddrPort(listen); err == nil && (at.Addr() == netip.MustParseAddr("127.0.0.1") || at.Addr() == netip.IPv6Loopback()) {
+		u.Host = net.JoinHostPort("localhost", strconv.Itoa(int(at.Port())))
+	}
+	return u
 }
 
 // returnMemory gives back what a burst has left: a password hash alone takes 19 MiB for a moment, and the runtime is slow

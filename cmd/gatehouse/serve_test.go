@@ -229,7 +229,7 @@ func TestOversizedHeader(t *testing.T) {
 	}
 }
 
-// pair writes a certificate for 127.0.0.1 and its key.
+// pair writes a certificate for this machine and its key.
 func pair(t *testing.T, dir string, serial int64) (certFile, keyFile string, cert *x509.Certificate) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -237,7 +237,8 @@ func pair(t *testing.T, dir string, serial int64) (certFile, keyFile string, cer
 		t.Fatal(err)
 	}
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: "test"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: "test"},
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, DNSNames: []string{"localhost"},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
 	}
@@ -261,12 +262,27 @@ func pair(t *testing.T, dir string, serial int64) (certFile, keyFile string, cer
 	return certFile, keyFile, cert
 }
 
+// What is printed by a server that was told no issuer must be an address at which browsers have passkeys.
+func TestIssuerOfLoopback(t *testing.T) {
+	t.Parallel()
+	for listen, want := range map[string]string{
+		"127.0.0.1:8080": "http://localhost:8080", "[::1]:1": "http://localhost:1", "127.0.0.2:80": "http://127.0.0.2:80",
+	} {
+		if got := issuerAt(listen, false).String(); got != want {
+			t.Errorf("at %s the issuer is %s, want %s", listen, got, want)
+		}
+	}
+	if got, want := issuerAt("127.0.0.1:8443", true).String(), "https://localhost:8443"; got != want {
+		t.Errorf("with TLS the issuer is %s, want %s", got, want)
+	}
+}
+
 func TestTLS(t *testing.T) {
 	t.Parallel()
 	certFile, keyFile, cert := pair(t, t.TempDir(), 1)
 	s := start(t, "--tls-cert", certFile, "--tls-key", keyFile)
-	if !strings.HasPrefix(s.Issuer, "https://127.0.0.1:") {
-		t.Fatalf("issuer %s, want https", s.Issuer)
+	if !strings.HasPrefix(s.Issuer, "https://localhost:") {
+		t.Fatalf("issuer %s, want https://localhost", s.Issuer)
 	}
 	roots := x509.NewCertPool()
 	roots.AddCert(cert)

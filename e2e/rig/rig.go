@@ -64,7 +64,8 @@ func FreePort() (int, error) {
 	return l.Addr().(*net.TCPAddr).Port, nil
 }
 
-func (s Setup) issuer() string { return "http://127.0.0.1:" + strconv.Itoa(s.Port) }
+// issuer is a name, since browsers offer no passkeys at an address.
+func (s Setup) issuer() string { return "http://localhost:" + strconv.Itoa(s.Port) }
 
 // env is the surroundings of every command: settings of the caller's own shell must not leak into a test.
 func (s Setup) env() []string {
