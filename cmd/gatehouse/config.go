@@ -96,8 +96,8 @@ type settings struct {
 
 	MutualTLS mutualTLS `embed:""`
 
-	RequireDPoPNonce bool `name:"require-dpop-nonce" env:"GATEHOUSE_REQUIRE_DPOP_NONCE" negatable:"" group:"site" help:"DPoP proofs must hold a nonce of this server: one more request now and then, and no proof made in advance works."`
-	RequirePAR       bool `name:"require-par" env:"GATEHOUSE_REQUIRE_PAR" negatable:"" group:"site" help:"All apps must push their authorization requests (RFC 9126)."`
+	RequireDPoPNonce bool `name:"require-dpop-nonce" env:"GATEHOUSE_REQUIRE_DPOP_NONCE" default:"false" negatable:"" group:"site" help:"DPoP proofs must hold a nonce of this server: one more request now and then, and no proof made in advance works. [${default}]"`
+	RequirePAR       bool `name:"require-par" env:"GATEHOUSE_REQUIRE_PAR" default:"false" negatable:"" group:"site" help:"All apps must push their authorization requests (RFC 9126). [${default}]"`
 
 	Strangers strangers `embed:""`
 
@@ -113,7 +113,7 @@ type settings struct {
 	SignInPolicy         string `env:"GATEHOUSE_SIGN_IN_POLICY" default:"pwd" enum:"pwd,mfa,phr" placeholder:"LEVEL" group:"people" help:"What is enough to sign in: pwd (a password), mfa (a second step as well) or phr (a passkey). Apps can demand more. [${default}]"`
 	RequireVerifiedEmail bool   `env:"GATEHOUSE_REQUIRE_VERIFIED_EMAIL" default:"true" negatable:"" group:"people" help:"Let people into apps only after they have proven their email address. [${default}]"`
 	Places               string `env:"GATEHOUSE_PLACES" placeholder:"PATH" group:"people" help:"CSV file that tells the place of network addresses, shown to people beside their own devices and activity. [none]"`
-	PasswordWorkers      int    `env:"GATEHOUSE_PASSWORD_WORKERS" default:"0" placeholder:"N" group:"people" help:"Passwords checked at the same time; each takes 19 MiB. 0: one for each processor. [${default}]"`
+	PasswordWorkers      int    `env:"GATEHOUSE_PASSWORD_WORKERS" default:"0" placeholder:"N" group:"people" help:"Passwords checked at the same time; each takes 19 MiB (imported hashes up to 128). 0: one for each processor. [${default}]"`
 
 	CodeTTL        time.Duration `name:"code-ttl" env:"GATEHOUSE_CODE_TTL" default:"60s" placeholder:"TIME" group:"life" help:"Authorization code. [${default}]"`
 	AccessTokenTTL time.Duration `name:"access-token-ttl" env:"GATEHOUSE_ACCESS_TOKEN_TTL" default:"10m" placeholder:"TIME" group:"life" help:"Access token, unless its client has a value of its own. [${default}]"`

@@ -4,10 +4,13 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
+	"strings"
 	"testing"
 )
 
-// A setting that README.md does not name is one nobody finds; one it names in vain sends people astray.
+// A setting that README.md does not name is one nobody finds; one it names in vain, or twice, or otherwise than
+// `gatehouse serve --help`, sends people astray.
 func TestReadmeNamesEverySetting(t *testing.T) {
 	t.Parallel()
 	code, err := os.ReadFile(filepath.Join(root, "cmd", "gatehouse", "config.go"))
@@ -18,24 +21,46 @@ func TestReadmeNamesEverySetting(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	settings, named := map[string]bool{}, map[string]bool{}
-	for _, m := range regexp.MustCompile(`env:"(GATEHOUSE_[A-Z_]+)"`).FindAllSubmatch(code, -1) {
-		settings[string(m[1])] = true
+	var (
+		field    = regexp.MustCompile("`.*env:\"(GATEHOUSE_[A-Z_]+)\".*`")
+		preset   = regexp.MustCompile(`default:"([^"]*)"`)
+		help     = regexp.MustCompile(`help:"((?:[^"\\]|\\.)*)"`)
+		bracket  = regexp.MustCompile(`^(.*) \[(.*)\]$`)
+		flag     = regexp.MustCompile(`--[a-z][a-z-]*`)
+		variable = strings.NewReplacer("--", "GATEHOUSE_", "-", "_")
+	)
+	var want []string
+	for _, m := range field.FindAllSubmatch(code, -1) {
+		meaning, normal := "", ""
+		if h := help.FindSubmatch(m[0]); h != nil {
+			meaning = strings.ReplaceAll(string(h[1]), `\"`, `"`)
+		}
+		if b := bracket.FindStringSubmatch(meaning); b != nil {
+			meaning, normal = b[1], b[2]
+		}
+		if d := preset.FindSubmatch(m[0]); d != nil {
+			normal = strings.ReplaceAll(normal, "${default}", string(d[1]))
+		}
+		row := "| " + string(m[1]) + " | " + normal + " | " + meaning + " |"
+		want = append(want, flag.ReplaceAllStringFunc(row, func(f string) string { return strings.ToUpper(variable.Replace(f)) }))
 	}
-	for _, m := range regexp.MustCompile("(?m)^\\| `(GATEHOUSE_[A-Z_]+)` \\|").FindAllSubmatch(readme, -1) {
-		named[string(m[1])] = true
+	var got []string
+	for _, row := range regexp.MustCompile("(?m)^\\| `GATEHOUSE_.*$").FindAllString(string(readme), -1) {
+		got = append(got, strings.ReplaceAll(row, "`", ""))
 	}
-	for s := range settings {
-		if !named[s] {
-			t.Errorf("README.md has no row for %s", s)
+	for _, row := range want {
+		if !slices.Contains(got, row) {
+			t.Errorf("README.md lacks this row, or tells it otherwise than the help of serve (without backquotes):\n%s", row)
 		}
 	}
-	for s := range named {
-		if !settings[s] {
-			t.Errorf("README.md has a row for %s, which is no setting", s)
+	for i, row := range got {
+		if !slices.Contains(want, row) {
+			t.Errorf("README.md has a row that the help of serve does not have:\n%s", row)
+		} else if slices.Contains(got[:i], row) {
+			t.Errorf("README.md has this row twice:\n%s", row)
 		}
 	}
-	if len(settings) == 0 {
+	if len(want) == 0 {
 		t.Error("no settings were found in cmd/gatehouse/config.go")
 	}
 }
