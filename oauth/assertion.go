@@ -150,26 +150,35 @@ func (s *Server) verifyAssertion(ctx context.Context, client *registration, a *a
 		}
 		return verifyJWS(a.token, a.header.Alg, secrets...), nil
 	}
+	signed, err := s.signedBy(ctx, client, a.token, a.header)
+	if err != nil {
+		s.Log.WarnContext(ctx, "keys of a client cannot be fetched", "client_id", client.ID, "err", err)
+		return false, assertionError("The keys at the client's jwks_uri cannot be fetched.")
+	}
+	return signed, nil
+}
+
+// signedBy reports whether a registered key of the client made a signature. An error says that its keys cannot be fetched.
+func (s *Server) signedBy(ctx context.Context, client *registration, token string, header joseHeader) (bool, error) {
 	if client.JWKSURI == "" {
-		return verifyByKeys(client.keys, a), nil
+		return verifyByKeys(client.keys, token, header), nil
 	}
 	for _, missing := range []bool{false, true} { // the second time for a key that was published since
 		keys, err := s.keySets.get(ctx, client.JWKSURI, missing)
 		if err != nil {
-			s.Log.WarnContext(ctx, "keys of a client cannot be fetched", "client_id", client.ID, "err", err)
-			return false, assertionError("The keys at the client's jwks_uri cannot be fetched.")
+			return false, err
 		}
-		if verifyByKeys(keys, a) {
+		if verifyByKeys(keys, token, header) {
 			return true, nil
 		}
 	}
 	return false, nil
 }
 
-func verifyByKeys(keys []clientKey, a *assertion) bool {
+func verifyByKeys(keys []clientKey, token string, header joseHeader) bool {
 	var fitting []any
-	for _, k := range candidates(keys, a.header.KID, a.header.Alg) {
+	for _, k := range candidates(keys, header.KID, header.Alg) {
 		fitting = append(fitting, k.key)
 	}
-	return len(fitting) > 0 && verifyJWS(a.token, a.header.Alg, fitting...)
+	return len(fitting) > 0 && verifyJWS(token, header.Alg, fitting...)
 }

@@ -58,13 +58,18 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request) error {
 	if r.Method == http.MethodPost {
 		read = postedForm
 	}
-	form, err := read(r)
+	sent, err := read(r)
+	if err != nil {
+		return s.refuse(w, r, nil, err)
+	}
+	form, pushed, err := s.pulled(r.Context(), sent)
+	if err == nil && pushed == "" {
+		if form, err = s.opened(r.Context(), sent); err != nil {
+			return s.refuse(w, r, s.asker(r.Context(), sent), err)
+		}
+	}
 	if err == nil {
 		form, err = keepRequest(form)
-	}
-	pushed := ""
-	if err == nil {
-		form, pushed, err = s.pulled(r.Context(), form)
 	}
 	if err != nil {
 		return s.refuse(w, r, nil, err)
@@ -180,10 +185,6 @@ func (s *Server) parseParameters(req *authorization) error {
 		return newError("invalid_request", "The response_mode is not supported: use query, fragment or form_post.")
 	}
 	switch {
-	case form.Has("request"):
-		return newError("request_not_supported", "Request objects are not supported.")
-	case form.Has("request_uri"):
-		return newError("request_uri_not_supported", "Request objects are not supported.")
 	case form.Has("registration"):
 		return newError("registration_not_supported", "Registration in the request is not supported.")
 	case !form.Has("response_type"):

@@ -111,7 +111,7 @@ func TestErrorsReachTheAppWithStateAndIssuer(t *testing.T) {
 		"max_age negative":          {[]string{"max_age", "-1"}, "invalid_request"},
 		"claims malformed":          {[]string{"claims", "{"}, "invalid_request"},
 		"claims not an object":      {[]string{"claims", "[]"}, "invalid_request"},
-		"request object":            {[]string{"request", "x.y.z"}, "request_not_supported"},
+		"request object":            {[]string{"request", "x.y.z"}, "invalid_request_object"},
 		"request object by address": {[]string{"request_uri", "https://evil.example/x"}, "request_uri_not_supported"},
 		"registration":              {[]string{"registration", "{}"}, "registration_not_supported"},
 		"response_mode unknown":     {[]string{"response_mode", "smoke"}, "invalid_request"},

@@ -62,6 +62,7 @@ type Client struct {
 
 	LogoutAddresses
 	AccessRules
+	Messages
 
 	// What an operator, and nobody else, allows a client: to receive security events about the people who use it, and to end every session
 	// of a person.
@@ -143,6 +144,9 @@ func (c Client) Validate() error {
 		return err
 	}
 	if err := c.AccessRules.validate(); err != nil {
+		return err
+	}
+	if err := c.validateMessages(); err != nil {
 		return err
 	}
 	for _, acr := range c.DefaultACRValues {

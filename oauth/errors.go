@@ -28,7 +28,7 @@ var knownCodes = map[string]int{
 	"invalid_request": 400, "invalid_grant": 400, "unauthorized_client": 400, "unsupported_grant_type": 400, "invalid_scope": 400,
 	"unsupported_response_type": 400, "access_denied": 400, "invalid_client": 401, "server_error": 500, "temporarily_unavailable": 503,
 	"login_required": 400, "interaction_required": 400, "consent_required": 400, "account_selection_required": 400,
-	"unmet_authentication_requirements": 400, "request_not_supported": 400, "request_uri_not_supported": 400, "registration_not_supported": 400,
+	"unmet_authentication_requirements": 400, "request_not_supported": 400, "request_uri_not_supported": 400, "invalid_request_object": 400, "registration_not_supported": 400,
 	"authorization_pending": 400, "slow_down": 400, "expired_token": 400, // RFC 8628 §3.5
 	"unsupported_token_type": 400, "invalid_request_uri": 400, "invalid_dpop_proof": 400, "use_dpop_nonce": 400, "invalid_token": 401,
 }

@@ -46,8 +46,8 @@ const (
 var requestParameters = []string{
 	"client_id", "redirect_uri", "response_type", "response_mode", "scope", "state", "code_challenge", "code_challenge_method",
 	"nonce", "prompt", "max_age", "claims", "id_token_hint", "login_hint", "ui_locales", "acr_values",
-	"dpop_jkt", "request_uri", // if it names a pushed request; else refused
-	"request", "registration", // refused
+	"dpop_jkt",
+	"registration", // refused
 }
 
 // keepRequest drops what nobody reads from a request's parameters and refuses more than anybody needs.

@@ -46,6 +46,8 @@ type metadata struct {
 	ClaimsParameter          bool     `json:"claims_parameter_supported"`
 	RequestParameter         bool     `json:"request_parameter_supported"`
 	RequestURIParameter      bool     `json:"request_uri_parameter_supported"`
+	RequestURIRegistered     bool     `json:"require_request_uri_registration"`
+	RequestObjectAlgs        []string `json:"request_object_signing_alg_values_supported"`
 	ResponseIssuer           bool     `json:"authorization_response_iss_parameter_supported"`
 
 	Aliases             map[string]string `json:"mtls_endpoint_aliases,omitempty"` // RFC 8705 §5
@@ -116,6 +118,10 @@ func (s *Server) buildMetadata() (document, error) {
 		ClaimsSupported:          append(claims, personal...),
 		UILocales:                []string{"en", "de", "fr", "es", "ja", "ar"}, // the languages of ui
 		ClaimsParameter:          true,
+		RequestParameter:         true,
+		RequestURIParameter:      s.Outbound != nil,
+		RequestURIRegistered:     true,
+		RequestObjectAlgs:        requestObjectAlgs,
 		ResponseIssuer:           true,
 		ClientDocuments:          s.SelfRegistered.Documents,
 		PushedEndpoint:           s.Site.URL("/par"),

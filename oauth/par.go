@@ -53,8 +53,9 @@ func (s *Server) keepPushed(r *http.Request) (uri string, err error) {
 	if form.Has("request_uri") { // RFC 9126 §2.1
 		return "", newError("invalid_request", "A pushed request cannot hold a request_uri.")
 	}
-	if st.client.rules().signed && !form.Has("request") { // FAPI 2.0 Message Signing §5.3.1
-		return "", newError("invalid_request", "The request must be signed (RFC 9101).")
+	form.Set("client_id", st.client.ID) // whom the credentials speak for, and nobody else
+	if form, err = s.opened(ctx, form); err != nil {
+		return "", err
 	}
 	jkt, err := s.proven(r, "/par", "")
 	if err != nil {
@@ -66,7 +67,6 @@ func (s *Server) keepPushed(r *http.Request) (uri string, err error) {
 		}
 		form.Set("dpop_jkt", jkt)
 	}
-	form.Set("client_id", st.client.ID) // whom the credentials speak for, and nobody else
 	if form, err = keepRequest(form); err != nil {
 		return "", err
 	}

@@ -101,7 +101,7 @@ func TestPushedRequestIsCheckedAtOnce(t *testing.T) {
 			"invalid_request":           c.params("redirect_uri", "https://evil.example/"),
 			"invalid_scope":             c.params("scope", "openid admin"),
 			"unsupported_response_type": c.params("response_type", "token"),
-			"request_not_supported":     c.params("request", "eyJ.e30."),
+			"invalid_request_object":    c.params("request", "eyJ.e30."),
 		} {
 			wantError(t, push(form), http.StatusBadRequest, code)
 		}

@@ -58,10 +58,12 @@ type clientFields struct {
 	AccessTokenTTL *time.Duration `name:"access-token-ttl" help:"Life of its access tokens; 0s for the server's." placeholder:"TIME"`
 
 	Credentials credentialFields `embed:""`
+	Messages    messageFields    `embed:""`
 }
 
 func (f *clientFields) apply(c *oauth.Client) {
 	f.Credentials.apply(c)
+	f.Messages.apply(c)
 	set(&c.Name, f.Name)
 	set(&c.Owner, f.Owner)
 	set(&c.AuthMethod, f.AuthMethod)
@@ -101,6 +103,7 @@ var flagOf = map[string]string{
 	"tls_client_auth_subject_dn": "tls-client-auth-subject-dn", "tls_client_auth_san_dns": "tls-client-auth-san-dns",
 	"tls_client_auth_san_uri": "tls-client-auth-san-uri", "tls_client_auth_san_ip": "tls-client-auth-san-ip",
 	"dpop_bound_access_tokens": "dpop", "security_profile": "profile",
+	"request_object_signing_alg": "request-object-alg", "request_uris": "request-uri", "require_signed_request_object": "require-signed-request",
 }
 
 // checkClient is Validate in words of the command line.
@@ -160,6 +163,7 @@ func writeClient(w io.Writer, c oauth.Client, secret string) {
 	row("origin", c.Origin)
 	row("auth_method", c.AuthMethod)
 	writeCredentials(row, c)
+	writeMessages(row, c)
 	row("id_token_alg", c.IDTokenAlg)
 	row("sign_in_policy", policyOf(c))
 	row("first_party", yes(c.FirstParty))

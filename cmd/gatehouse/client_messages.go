@@ -1,0 +1,29 @@
+package main
+
+import (
+	"strings"
+
+	"github.com/gatehouse-id/gatehouse/oauth"
+)
+
+// messageFields is how the messages between a client and the server are protected.
+type messageFields struct {
+	RequestObjectAlg *string  `name:"request-object-alg" aliases:"request-object-signing-alg" help:"The one algorithm of its signed requests: RS256, PS256, ES256 or EdDSA." placeholder:"ALG"`
+	RequestURI       []string `name:"request-uri" help:"Where it publishes signed requests; repeat for several." placeholder:"URL" sep:"none"`
+	RequireRequest   *bool    `name:"require-signed-request" negatable:"" help:"Refuse authorization requests that are not signed (RFC 9101)."`
+}
+
+func (f *messageFields) apply(c *oauth.Client) {
+	set(&c.RequestObjectAlg, f.RequestObjectAlg)
+	setList(&c.RequestURIs, f.RequestURI)
+	set(&c.RequireRequest, f.RequireRequest)
+}
+
+// writeMessages shows what is set.
+func writeMessages(row func(name, value string), c oauth.Client) {
+	row("request_object_alg", c.RequestObjectAlg)
+	row("request_uris", strings.Join(c.RequestURIs, " "))
+	if c.RequireRequest {
+		row("require_signed_request", yes(true))
+	}
+}

@@ -1,0 +1,60 @@
+package oauth
+
+import (
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+)
+
+// Messages says how the messages between a client and this server are protected. The JSON names are those of OpenID Connect
+// Registration §2, RFC 9101 §10.4 and JARM §3.
+type Messages struct {
+	RequestObjectAlg string   `json:"request_object_signing_alg,omitempty"` // "": any that is allowed
+	RequestURIs      []string `json:"request_uris,omitempty"`               // where it publishes request objects
+	RequireRequest   bool     `json:"require_signed_request_object,omitempty"`
+}
+
+// Algorithms of request objects. "none" is no signature, and HS256 would need the client's secret.
+var requestObjectAlgs = []string{"RS256", "PS256", "ES256", "EdDSA"}
+
+// requestObjectAlgs lists the algorithms that the client's request objects may be signed with.
+func (c Client) requestObjectAlgs() []string {
+	allowed := requestObjectAlgs
+	if algs := c.rules().algs; algs != nil {
+		allowed = algs
+	}
+	if c.RequestObjectAlg == "" {
+		return allowed
+	}
+	if slices.Contains(allowed, c.RequestObjectAlg) {
+		return []string{c.RequestObjectAlg}
+	}
+	return nil
+}
+
+// signs reports whether the client's authorization requests must be signed (RFC 9101 §10.5).
+func (c Client) signs() bool { return c.RequireRequest || c.rules().signed }
+
+func (c Client) validateMessages() error {
+	signs := len(c.JWKS) > 0 || c.JWKSURI != ""
+	switch {
+	case len(c.requestObjectAlgs()) == 0:
+		return fmt.Errorf("request_object_signing_alg %q: use one of %s", c.RequestObjectAlg, strings.Join(requestObjectAlgs, ", "))
+	case !signs && c.RequestObjectAlg != "":
+		return fmt.Errorf("request_object_signing_alg: signed requests need the client's public keys, as jwks or jwks_uri")
+	case !signs && c.signs():
+		return fmt.Errorf("require_signed_request_object: signed requests need the client's public keys, as jwks or jwks_uri")
+	case !signs && len(c.RequestURIs) > 0:
+		return fmt.Errorf("request_uris: signed requests need the client's public keys, as jwks or jwks_uri")
+	case len(c.RequestURIs) > maxListLength:
+		return fmt.Errorf("request_uris: at most %d", maxListLength)
+	}
+	for _, raw := range c.RequestURIs {
+		u, err := url.Parse(raw)
+		if err != nil || !webURL(raw) || hasDotSegment(u.Path) || strings.ContainsAny(raw, " \\") {
+			return fmt.Errorf("request_uris %q: give an https URL (http only on loopback)", raw)
+		}
+	}
+	return nil
+}
