@@ -22,6 +22,7 @@ type API struct {
 	Permissions []Permission `json:"permissions"`
 	CreatedAt   time.Time    `json:"created_at"`
 	UpdatedAt   time.Time    `json:"updated_at"`
+	Resource
 }
 
 // Permission is one thing that may be done at an API.
@@ -63,15 +64,23 @@ func checkIdentifier(s string) bool {
 
 // CreateAPI registers an API without permissions.
 func (d *Directory) CreateAPI(ctx context.Context, actor, identifier, name string) (API, error) {
+	return d.CreateResource(ctx, actor, API{Identifier: identifier, Name: name})
+}
+
+// CreateResource registers an API with what it is as a resource.
+func (d *Directory) CreateResource(ctx context.Context, actor string, a API) (API, error) {
 	wrong := FieldErrors{}
-	name, key := checkName(name)
+	name, key := checkName(a.Name)
 	if key != "" {
 		wrong["name"] = key
 	}
-	if !checkIdentifier(identifier) {
+	if !checkIdentifier(a.Identifier) {
 		wrong["identifier"] = KeyURLInvalid
 	}
 	if err := wrong.err(); err != nil {
+		return API{}, err
+	}
+	if err := a.Resource.check(); err != nil {
 		return API{}, err
 	}
 	id, err := uuid.NewV7()
@@ -79,9 +88,10 @@ func (d *Directory) CreateAPI(ctx context.Context, actor, identifier, name strin
 		return API{}, err
 	}
 	now := d.now().UTC().Truncate(time.Microsecond)
-	a := API{ID: id.String(), Identifier: identifier, Name: name, Permissions: []Permission{}, CreatedAt: now, UpdatedAt: now}
+	a.ID, a.Name, a.Permissions, a.CreatedAt, a.UpdatedAt = id.String(), name, []Permission{}, now, now
 	return a, d.alter(ctx, "create API", audit.Event{Action: "api.create", Actor: actor, Detail: map[string]string{"api_id": a.ID}}, func(ctx context.Context) error {
-		_, err := d.db.Exec(ctx, `INSERT INTO apis (id, identifier, name, created_at, updated_at) VALUES ($1, $2, $3, $4, $4)`, a.ID, a.Identifier, a.Name, db.At(now))
+		_, err := d.db.Exec(ctx, `INSERT INTO apis (id, identifier, name, created_at, updated_at, scopes, token_seconds, self_registered, dpop, client_id)
+			VALUES ($1, $2, $3, $4, $4, $5, $6, $7, $8, $9)`, a.ID, a.Identifier, a.Name, db.At(now), db.JSON(&a.Scopes), int64(a.TokenTTL/time.Second), a.Open, a.DPoP, a.ClientID)
 		return err
 	})
 }
@@ -93,12 +103,13 @@ func (d *Directory) DeleteAPI(ctx context.Context, actor, id string) error {
 	})
 }
 
-const apiColumns = `id, identifier, name, created_at, updated_at`
+const apiColumns = `id, identifier, name, created_at, updated_at, scopes, token_seconds, self_registered, dpop, client_id`
 
 func scanAPI(row db.Scanner) (a API, err error) {
 	var created, updated db.Time
-	err = row.Scan(&a.ID, &a.Identifier, &a.Name, &created, &updated)
-	a.CreatedAt, a.UpdatedAt = created.Time, updated.Time
+	var seconds int64
+	err = row.Scan(&a.ID, &a.Identifier, &a.Name, &created, &updated, db.JSON(&a.Scopes), &seconds, &a.Open, &a.DPoP, &a.ClientID)
+	a.CreatedAt, a.UpdatedAt, a.TokenTTL, a.Permissions = created.Time, updated.Time, time.Duration(seconds)*time.Second, []Permission{}
 	return a, err
 }
 
@@ -118,7 +129,6 @@ func (d *Directory) APIs(ctx context.Context, after string, limit int) ([]API, e
 	list := []API{}
 	err := d.db.Query(ctx, func(row db.Scanner) error {
 		a, err := scanAPI(row)
-		a.Permissions = []Permission{}
 		list = append(list, a)
 		return err
 	}, `SELECT `+apiColumns+` FROM apis WHERE identifier > $1 ORDER BY identifier LIMIT $2`, after, pageSize(limit))

@@ -112,16 +112,27 @@ func (a *accessTokens) GenerateAccessToken(ctx context.Context, r fosite.Request
 	if sess.Claims != nil {
 		c.Userinfo = sess.Claims.userinfoNames()
 	}
-	// A token for userinfo is meant for this server; other audiences are the APIs the client is registered for.
-	if len(client.Audiences) == 0 || slices.Contains(r.GetGrantedScopes(), scopeOpenID) {
-		c.Audience = append(c.Audience, a.Site.Issuer())
+	if t := requestState(ctx).target; t != nil {
+		c.Audience, c.Scope = t.resources.identifiers(), join(t.scopes)
+		if !t.resources.own() {
+			c.Userinfo = nil
+		}
+	} else {
+		c.Audience = a.audience(client, r.GetGrantedScopes())
 	}
-	c.Audience = append(c.Audience, client.Audiences...)
 	if c.Permissions, err = a.tokenPermissions(ctx, client.Client, sess.Subject, r.GetGrantedScopes(), c.Audience); err != nil {
 		return "", "", err
 	}
 	token, err = a.Keys.Sign(ctx, keys.ES256, typAccessToken, &c)
 	return token, "", err
+}
+
+// audience is what an access token is for that was not asked for by name. A token for userinfo is meant for this server; other audiences are the APIs the client is registered for.
+func (s *Server) audience(client *registration, scopes []string) (a audience) {
+	if len(client.Audiences) == 0 || slices.Contains(scopes, scopeOpenID) {
+		a = append(a, s.Site.Issuer())
+	}
+	return append(a, client.Audiences...)
 }
 
 // checkAccessToken verifies a token and that nothing it depends on has ended since: the token itself, its grant, session,

@@ -24,16 +24,17 @@ const (
 
 // authorization is a checked authorization request (RFC 6749 §4.1.1, OpenID Connect Core §3.1.2.1).
 type authorization struct {
-	form     url.Values
-	client   *registration
-	redirect string // registered, with the requested port on loopback; "" until it is known to be good
-	mode     fosite.ResponseModeType
-	state    string
-	scopes   []string
-	prompt   []string
-	maxAge   time.Duration // -1: not asked for
-	claims   *claims
-	hint     string // subject of the id_token_hint
+	form      url.Values
+	client    *registration
+	redirect  string // registered, with the requested port on loopback; "" until it is known to be good
+	mode      fosite.ResponseModeType
+	state     string
+	scopes    []string
+	resources resources // asked for by name (RFC 8707)
+	prompt    []string
+	maxAge    time.Duration // -1: not asked for
+	claims    *claims
+	hint      string // subject of the id_token_hint
 
 	device *deviceRequest // the device that asked, in place of an app with a redirect
 
@@ -152,7 +153,9 @@ func (s *Server) parseAuthorization(ctx context.Context, form url.Values) (*auth
 	case err != nil:
 		return nil, err
 	}
-	req.client = client
+	if req.client, err = s.widened(ctx, client); err != nil {
+		return nil, err
+	}
 	if client.Disabled {
 		return req, newError("unauthorized_client", "The app is disabled.")
 	}
@@ -171,11 +174,11 @@ func (s *Server) parseAuthorization(ctx context.Context, form url.Values) (*auth
 		return req, newError("invalid_request", "The state is too long.")
 	}
 	req.redirect = redirect
-	return req, s.parseParameters(req)
+	return req, s.parseParameters(ctx, req)
 }
 
 // parseParameters checks what may be reported to the app by redirect.
-func (s *Server) parseParameters(req *authorization) error {
+func (s *Server) parseParameters(ctx context.Context, req *authorization) error {
 	form, client := req.form, req.client
 	switch mode := fosite.ResponseModeType(form.Get("response_mode")); mode {
 	case "":
@@ -206,6 +209,10 @@ func (s *Server) parseParameters(req *authorization) error {
 		if !slices.Contains(req.scopes, scope) {
 			req.scopes = append(req.scopes, scope)
 		}
+	}
+	var err error
+	if req.resources, err = s.resources(ctx, client, form["resource"]); err != nil {
+		return err
 	}
 	if err := s.parseProof(req); err != nil {
 		return err
@@ -342,7 +349,7 @@ func (s *Server) missingConsent(ctx context.Context, req *authorization, sess *i
 	case impersonable(req):
 		return ask, nil
 	}
-	covered, err := s.Consents.Covers(ctx, sess.UserID, req.client.ID, req.consentScopes())
+	covered, err := s.Consents.Covers(ctx, sess.UserID, req.client.ID, req.consentItems())
 	if err != nil || covered {
 		return nil, err
 	}
@@ -425,6 +432,7 @@ func (s *Server) issueCode(w http.ResponseWriter, r *http.Request, req *authoriz
 	resp, err := s.provider.NewAuthorizeResponse(ctx, ar, &session{
 		Subject: sess.UserID, GrantID: grantID, SessionID: sess.ID, AuthTime: sess.AuthTime, RequestedAt: req.interaction.CreatedAt,
 		ACR: reportedACR(sess.ACR(), asked), Reached: sess.ACR(), AMR: sess.AMR, Nonce: req.form.Get("nonce"), Claims: req.claims,
+		Resources: req.resources.identifiers(),
 	})
 	if err != nil {
 		return s.refuse(w, r, req, err)

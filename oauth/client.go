@@ -64,6 +64,9 @@ type Client struct {
 	AccessRules
 	Messages
 
+	// OpenAPIs lets a client ask for any API that is open to clients that registered themselves.
+	OpenAPIs bool `json:"open_apis,omitempty"`
+
 	// What an operator, and nobody else, allows a client: to receive security events about the people who use it, and to end every session
 	// of a person.
 	SecurityEvents bool `json:"security_events,omitempty"`

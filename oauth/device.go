@@ -45,6 +45,7 @@ const (
 type deviceRequest struct {
 	ClientID  string    `json:"client_id"`
 	Scopes    []string  `json:"scopes"`
+	Resources []string  `json:"resources,omitempty"`
 	UserCode  string    `json:"user_code"`
 	CreatedAt time.Time `json:"created_at"`
 	Address   string    `json:"address"` // from where it was asked: shown to the person, who knows whether that is their device
@@ -139,11 +140,18 @@ func (s *Server) beginDevice(r *http.Request) (*deviceAuthorization, error) {
 	if _, err := s.authenticateClient(ctx, r, form); err != nil {
 		return nil, err
 	}
-	client := requestState(ctx).client
+	client, err := s.widened(ctx, requestState(ctx).client)
+	if err != nil {
+		return nil, err
+	}
 	if !slices.Contains(client.GrantTypes, GrantDeviceCode) {
 		return nil, newError("unauthorized_client", "The client is not registered for the device grant.")
 	}
-	d := &deviceRequest{ClientID: client.ID, CreatedAt: s.Now().UTC(), UserCode: newUserCode(), Browser: cut(web.UserAgent(ctx), 300)}
+	asked, err := s.resources(ctx, client, form["resource"])
+	if err != nil {
+		return nil, err
+	}
+	d := &deviceRequest{ClientID: client.ID, Resources: asked.identifiers(), CreatedAt: s.Now().UTC(), UserCode: newUserCode(), Browser: cut(web.UserAgent(ctx), 300)}
 	if address := web.Address(ctx); address.IsValid() {
 		d.Address = address.String()
 	}
@@ -257,7 +265,8 @@ func (s *Server) parseDevice(ctx context.Context, form url.Values) (*authorizati
 	if client.Disabled {
 		return req, newError("unauthorized_client", "The app is disabled.")
 	}
-	return req, nil
+	req.resources, err = s.resources(ctx, client, d.Resources)
+	return req, err
 }
 
 // deviceDone is where a person ends up whose device goes on.
@@ -277,6 +286,7 @@ func (s *Server) answerDevice(w http.ResponseWriter, r *http.Request, req *autho
 			ClientID: d.ClientID, IssuedAt: began, Scopes: d.Scopes, OpenID: slices.Contains(d.Scopes, scopeOpenID),
 			Session: &session{
 				Subject: sess.UserID, GrantID: grantID, SessionID: sess.ID, AuthTime: sess.AuthTime, RequestedAt: d.CreatedAt, ACR: sess.ACR(), AMR: sess.AMR,
+				Resources: d.Resources,
 			},
 		}
 		if err := s.Outbox.enter(ctx, req.client, sess.UserID, sess.ID); err != nil {

@@ -5,6 +5,7 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -50,17 +51,20 @@ func queryForm(r *http.Request) (url.Values, error) {
 	return form, checkForm(form)
 }
 
+// listParameters may stand several times: all of their values are read (RFC 8707 §2, RFC 8693 §2.1).
+var listParameters = []string{"resource", "audience"}
+
 // checkForm refuses what RFC 6749 §3.1 forbids: a parameter that stands twice. Two readers of one request must never be
 // able to see different values (parameter pollution).
 func checkForm(form url.Values) error {
 	for name, values := range form {
-		if len(values) > 1 {
+		if len(values) > 1 && !slices.Contains(listParameters, name) {
 			return fosite.ErrInvalidRequest.WithHint("A parameter stands more than once.")
 		}
-		if !validText(name) || !validText(values[0]) {
+		if !validText(name) || slices.ContainsFunc(values, func(v string) bool { return !validText(v) }) {
 			return fosite.ErrInvalidRequest.WithHint("A parameter is not valid UTF-8 text.")
 		}
-		if values[0] == "" {
+		if len(values) == 1 && values[0] == "" {
 			delete(form, name) // RFC 6749 §3.1: sent without a value means left out
 		}
 	}

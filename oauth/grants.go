@@ -89,13 +89,16 @@ func (g *Grants) rotate(ctx context.Context, token, clientID string, scopes []st
 	if !ok {
 		return nil, "", db.ErrNotFound
 	}
-	if len(scopes) > 0 { // a request that asks too much must not cost the client its token
+	if asked := requestState(ctx).resources; len(scopes)+len(asked) > 0 { // a request that asks too much must not cost the client its token
 		row, err := g.byID(ctx, t.grantID.String())
 		if err != nil {
 			return nil, "", err
 		}
 		if row.ClientID == clientID && slices.ContainsFunc(scopes, func(s string) bool { return !slices.Contains(row.Scopes, s) }) {
 			return nil, "", errScopeWidened
+		}
+		if granted := row.Session.Resources; row.ClientID == clientID && len(granted) > 0 && !containsAll(granted, asked) {
+			return nil, "", errTargetWidened
 		}
 	}
 	successor := t.next(g.key).encode(g.key)

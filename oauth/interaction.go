@@ -59,6 +59,12 @@ func keepRequest(form url.Values) (url.Values, error) {
 			size += len(v)
 		}
 	}
+	if all := form["resource"]; len(all) > 0 {
+		kept["resource"] = all
+		for _, v := range all {
+			size += len(v)
+		}
+	}
 	if size > maxRequest {
 		return nil, newError("invalid_request", "The request is too long.")
 	}
@@ -153,7 +159,7 @@ func (s *Server) Interaction(ctx context.Context, id, userID string) (Interactio
 		UILocales: strings.Fields(req.form.Get("ui_locales")), Prompt: req.prompt, ACRValues: strings.Fields(req.form.Get("acr_values")),
 		AppScheme: appScheme(req.redirect), Reason: in.Reason, CreatedAt: in.CreatedAt,
 	}
-	out.Stranger = strangerOf(req)
+	out.Stranger, out.Resources = strangerOf(req), req.resources.public()
 	if d := req.device; d != nil {
 		out.Device = &Device{UserCode: showUserCode(d.UserCode), Address: d.Address, Browser: d.Browser, CreatedAt: d.CreatedAt}
 	}
@@ -164,7 +170,7 @@ func (s *Server) Interaction(ctx context.Context, id, userID string) (Interactio
 		}
 		for _, c := range remembered {
 			if c.ClientID == req.client.ID {
-				out.NewScopes = slices.DeleteFunc(slices.Clone(out.Scopes), func(scope string) bool { return slices.Contains(c.Scopes, scope) })
+				out.NewScopes = slices.DeleteFunc(slices.Clone(out.Scopes), func(scope string) bool { return containsAll(c.Scopes, req.scopeItems(scope)) })
 			}
 		}
 	}
@@ -225,7 +231,7 @@ func (s *Server) Approve(ctx context.Context, id string, sess identity.Session) 
 	if err := s.Clients.keep(ctx, req.client); err != nil {
 		return err
 	}
-	if err := s.Consents.Remember(ctx, sess.UserID, req.client.ID, req.consentScopes(), ConsentTextVersion); err != nil {
+	if err := s.Consents.Remember(ctx, sess.UserID, req.client.ID, req.consentItems(), ConsentTextVersion); err != nil {
 		return err
 	}
 	in.ConsentBy, in.Denied = sess.UserID, false
@@ -269,7 +275,8 @@ func (s *Server) Apps(ctx context.Context, userID string) ([]App, error) {
 		if errors.Is(err, db.ErrNotFound) {
 			return nil
 		}
-		apps = append(apps, App{client, scopes, since, used})
+		scopes, resources := ConsentParts(scopes)
+		apps = append(apps, App{Client: client, Scopes: scopes, Resources: resources, Since: since, LastUsed: used})
 		return err
 	}
 	for _, c := range remembered {

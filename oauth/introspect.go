@@ -8,6 +8,7 @@ import (
 
 	"github.com/ory/fosite"
 
+	"github.com/gatehouse-id/gatehouse/identity"
 	"github.com/gatehouse-id/gatehouse/internal/db"
 )
 
@@ -70,8 +71,8 @@ func (s *Server) introspection(r *http.Request) (introspection, error) {
 	if err != nil {
 		return introspection{}, err
 	}
-	if c.ClientID != st.client.ID && !slices.Contains(c.Audience, st.client.ID) {
-		return introspection{}, nil
+	if ok, err := s.mayIntrospect(ctx, st.client, c); err != nil || !ok {
+		return introspection{}, err
 	}
 	permissions, err := s.stillPermitted(ctx, c)
 	if err != nil {
@@ -81,6 +82,15 @@ func (s *Server) introspection(r *http.Request) (introspection, error) {
 		Active: true, Permissions: permissions, Scope: c.Scope, ClientID: c.ClientID, TokenType: c.tokenType(), Expires: c.Expires, IssuedAt: c.IssuedAt, NotBefore: c.IssuedAt,
 		Subject: c.Subject, Audience: c.Audience, Issuer: c.Issuer, ID: c.ID, AuthTime: c.AuthTime, ACR: c.ACR, Confirmation: c.Confirmation,
 	}, nil
+}
+
+// mayIntrospect reports whether a client may learn of a token: its own, or one for the API that it is or speaks for.
+func (s *Server) mayIntrospect(ctx context.Context, client *registration, c *accessClaims) (bool, error) {
+	if c.ClientID == client.ID || slices.Contains(c.Audience, client.ID) {
+		return true, nil
+	}
+	apis, err := s.People.ResourcesOf(ctx, client.ID)
+	return slices.ContainsFunc(apis, func(a identity.API) bool { return slices.Contains(c.Audience, a.Identifier) }), err
 }
 
 // introspectRefreshToken answers the owner alone: a resource server has no business with a refresh token.

@@ -79,10 +79,11 @@ type Interaction struct {
 	UILocales []string
 	Prompt    []string
 	ACRValues []string
-	Stranger  *Stranger // what people must know of an app that no operator has registered; nil: one did
-	AppScheme string    // "com.example.app:" if the app is a program with a private-use scheme; empty: a website
-	Device    *Device   // the device that asked (RFC 8628); nil: an app with a redirect
-	Reason    string    // why a signed-in person must sign in again: "" | "reauth" | "account"; "mfa" or "phr": must prove more
+	Stranger  *Stranger  // what people must know of an app that no operator has registered; nil: one did
+	AppScheme string     // "com.example.app:" if the app is a program with a private-use scheme; empty: a website
+	Resources []Resource // the APIs that the app asked to reach by name (RFC 8707)
+	Device    *Device    // the device that asked (RFC 8628); nil: an app with a redirect
+	Reason    string     // why a signed-in person must sign in again: "" | "reauth" | "account"; "mfa" or "phr": must prove more
 	CreatedAt time.Time
 }
 
@@ -96,10 +97,11 @@ type Stranger struct {
 
 // App is an app that a person let in.
 type App struct {
-	Client   Client
-	Scopes   []string
-	Since    time.Time
-	LastUsed time.Time // zero: no use is known
+	Client    Client
+	Scopes    []string
+	Resources []string // identifiers of the APIs it was let into by name
+	Since     time.Time
+	LastUsed  time.Time // zero: no use is known
 }
 
 // Server answers every OAuth and OpenID Connect request.
@@ -177,6 +179,8 @@ func (s *Server) Routes() []web.Route {
 		{Pattern: "OPTIONS /par", Handler: preflight},
 		{Pattern: "POST /device_authorization", Handler: cors(s.deviceAuthorization)},
 		{Pattern: "OPTIONS /device_authorization", Handler: preflight},
+		{Pattern: "GET " + resourceMetadataPath + "{id}", Handler: cors(s.resourceMetadata)},
+		{Pattern: "OPTIONS " + resourceMetadataPath + "{id}", Handler: preflight},
 		{Pattern: "POST /introspect", Handler: s.introspect},
 		{Pattern: "POST /revoke", Handler: cors(s.revoke)},
 		{Pattern: "OPTIONS /revoke", Handler: preflight},

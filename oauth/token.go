@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/ory/fosite"
 
@@ -29,7 +30,7 @@ func (s *Server) exchange(r *http.Request) (map[string]any, error) {
 	if err != nil {
 		return nil, err
 	}
-	st := &state{scopes: strings.Fields(form.Get("scope"))}
+	st := &state{scopes: strings.Fields(form.Get("scope")), resources: form["resource"]}
 	ctx := withState(r.Context(), st)
 	switch grant := form.Get("grant_type"); {
 	case grant == "":
@@ -38,6 +39,9 @@ func (s *Server) exchange(r *http.Request) (map[string]any, error) {
 		return nil, newError("unsupported_grant_type", "The grant_type is not supported.")
 	}
 	if _, err := s.authenticateClient(ctx, r, form); err != nil {
+		return nil, err
+	}
+	if st.client, err = s.widened(ctx, st.client); err != nil {
 		return nil, err
 	}
 	if !slices.Contains(st.client.GrantTypes, form.Get("grant_type")) {
@@ -68,6 +72,9 @@ func (s *Server) exchange(r *http.Request) (map[string]any, error) {
 	}
 	answer := resp.ToMap()
 	answer["token_type"] = st.confirmation.tokenType()
+	if st.target != nil {
+		answer["scope"], answer["expires_in"] = join(st.target.scopes), int64(st.target.life/time.Second)
+	}
 	return answer, nil
 }
 
@@ -103,7 +110,14 @@ func (s *Server) checkGrant(ctx context.Context, ar *fosite.AccessRequest) error
 			ar.GrantedScope = slices.DeleteFunc(slices.Clone(ar.GrantedScope), func(scope string) bool { return !slices.Contains(asked, scope) })
 		}
 	}
-	return s.checkMayUse(ctx, client.Client, sess.Subject)
+	if err := s.checkMayUse(ctx, client.Client, sess.Subject); err != nil {
+		return err
+	}
+	granted := ar.GrantedScope
+	if code := requestState(ctx).code; code != nil { // fosite grants them with the answer
+		granted = code.Scopes
+	}
+	return s.aim(ctx, client, sess, granted)
 }
 
 // checkIssued looks, after a code was exchanged, whether the session, the person or the consent has ended since the code

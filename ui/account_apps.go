@@ -51,6 +51,9 @@ func (p *Pages) appsPage(w http.ResponseWriter, r *http.Request, s identity.Sess
 			}
 		}
 		row.May = append(row.May, other...)
+		for _, api := range app.Resources {
+			row.May = append(row.May, l.text("consent.api", api))
+		}
 		page.Apps = append(page.Apps, row)
 	}
 	return p.render(w, r, view{Name: "account_apps", Content: page, Wide: true, Nav: "apps"})

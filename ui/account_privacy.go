@@ -11,6 +11,7 @@ import (
 
 	"github.com/gatehouse-id/gatehouse/identity"
 	"github.com/gatehouse-id/gatehouse/internal/web"
+	"github.com/gatehouse-id/gatehouse/oauth"
 )
 
 // exportsPerDay bounds how often a person may have their data put together.
@@ -79,7 +80,11 @@ func (p *Pages) privacyPage(w http.ResponseWriter, r *http.Request, s identity.S
 		if !c.UpdatedAt.Equal(c.GrantedAt) {
 			row.Changed = l.moment(c.UpdatedAt, u.Preferences.Zone)
 		}
-		for _, scope := range c.Scopes {
+		scopes, apis := oauth.ConsentParts(c.Scopes)
+		for _, api := range apis {
+			row.May = append(row.May, l.text("consent.api", api))
+		}
+		for _, scope := range scopes {
 			if words, ok := l.texts["scope."+scope]; ok {
 				scope = words
 			}

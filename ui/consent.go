@@ -16,6 +16,7 @@ type consentPage struct {
 	More   bool   // the app has some of it already and asks for more
 	Scopes []scopeLine
 	Other  []scopeLine // scopes without words of their own
+	APIs   []oauth.Resource
 	Device *consentDevice
 
 	Stranger *oauth.Stranger // the app has registered itself
@@ -23,9 +24,10 @@ type consentPage struct {
 
 // scopeLine is one thing the app asks for.
 type scopeLine struct {
-	Name string
-	Key  string // locale key of the words, "" if there are none
-	New  bool
+	Name  string
+	Key   string // locale key of the words, "" if there are none
+	Words string // in place of the key: what an API says its scope means
+	New   bool
 }
 
 type consentForm struct {
@@ -60,6 +62,7 @@ func (p *Pages) showConsent(w http.ResponseWriter, r *http.Request, v visit, u i
 	content := consentPage{ID: v.ID, App: v.app(), Email: u.Email, Person: u.ID, More: len(in.NewScopes) > 0 && len(in.NewScopes) < len(in.Scopes)}
 	content.Stranger = in.Stranger
 	content.Device = p.consentDevice(l, in.Device, u.Preferences.Zone)
+	content.APIs = in.Resources
 	for _, scope := range in.Scopes {
 		line := scopeLine{Name: scope, Key: "scope." + scope, New: content.More && slices.Contains(in.NewScopes, scope)}
 		if _, ok := l.texts[line.Key]; ok {
@@ -67,9 +70,25 @@ func (p *Pages) showConsent(w http.ResponseWriter, r *http.Request, v visit, u i
 			continue
 		}
 		line.Key = ""
+		if line.Words = wordsOf(in.Resources, scope); line.Words != "" {
+			content.Scopes = append(content.Scopes, line)
+			continue
+		}
 		content.Other = append(content.Other, line)
 	}
 	return p.show(w, r, v, view{Name: "consent", Title: l.text("consent.title", content.App.Name), Content: content})
+}
+
+// wordsOf finds what the operator says that a scope of an API means.
+func wordsOf(apis []oauth.Resource, scope string) string {
+	for _, a := range apis {
+		for _, s := range a.Scopes {
+			if s.Name == scope && s.Description != "" {
+				return s.Description
+			}
+		}
+	}
+	return ""
 }
 
 func (p *Pages) consent(w http.ResponseWriter, r *http.Request) error {

@@ -49,6 +49,7 @@ type clientFields struct {
 	PolicyURI      *string        `name:"policy-uri" help:"Privacy policy." placeholder:"URL"`
 	TOSURI         *string        `name:"tos-uri" help:"Terms of service." placeholder:"URL"`
 	Contact        []string       `help:"Address of somebody responsible; repeat." placeholder:"EMAIL" sep:"none"`
+	OpenAPIs       *bool          `name:"open-apis" negatable:"" help:"The app may ask for any API that is open to apps that registered themselves."`
 	SecurityEvents *bool          `negatable:"" help:"The app may receive security events about people who use it (SSF); it also needs the scope ssf.manage and the grant type client_credentials."`
 	RevokesPeople  *bool          `name:"global-token-revocation" negatable:"" help:"The app may end every session and token of anybody; it also needs the scope global_token_revocation and the grant type client_credentials."`
 	PostLogoutURI  []string       `name:"post-logout-redirect-uri" help:"Where people may go after signing out; repeat for several." placeholder:"URL" sep:"none"`
@@ -75,6 +76,7 @@ func (f *clientFields) apply(c *oauth.Client) {
 	set(&c.PolicyURI, f.PolicyURI)
 	set(&c.TOSURI, f.TOSURI)
 	set(&c.AccessTokenTTL, f.AccessTokenTTL)
+	set(&c.OpenAPIs, f.OpenAPIs)
 	set(&c.SecurityEvents, f.SecurityEvents)
 	set(&c.RevokesPeople, f.RevokesPeople)
 	setPolicy(c, f.SignInPolicy)
@@ -173,6 +175,9 @@ func writeClient(w io.Writer, c oauth.Client, secret string) {
 	row("policy_uri", c.PolicyURI)
 	row("tos_uri", c.TOSURI)
 	row("post_logout_redirect_uris", strings.Join(c.PostLogoutRedirectURIs, " "))
+	if c.OpenAPIs {
+		row("open_apis", yes(true))
+	}
 	if c.SecurityEvents {
 		row("security_events", yes(true))
 	}

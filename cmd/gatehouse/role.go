@@ -14,12 +14,14 @@ import (
 )
 
 type apiCommands struct {
-	Create apiCreate `cmd:"" help:"Register an API that roles open."`
-	List   apiList   `cmd:"" help:"List APIs by identifier."`
-	Show   apiShow   `cmd:"" help:"Show an API with its permissions."`
-	Add    apiAdd    `cmd:"" help:"Add permissions to an API, or describe them anew."`
-	Remove apiRemove `cmd:"" help:"Remove permissions from an API, and so from every role."`
-	Delete apiDelete `cmd:"" help:"Remove an API with its permissions."`
+	Create   apiCreate   `cmd:"" help:"Register an API that roles open and access tokens are asked for."`
+	List     apiList     `cmd:"" help:"List APIs by identifier."`
+	Show     apiShow     `cmd:"" help:"Show an API with its scopes and permissions."`
+	Update   apiUpdate   `cmd:"" help:"Change what is given and leave the rest."`
+	Add      apiAdd      `cmd:"" help:"Add permissions to an API, or describe them anew."`
+	Remove   apiRemove   `cmd:"" help:"Remove permissions from an API, and so from every role."`
+	Delete   apiDelete   `cmd:"" help:"Remove an API with its permissions."`
+	Metadata apiMetadata `cmd:"" help:"Print the protected-resource metadata (RFC 9728) that the API serves."`
 }
 
 func findAPI(ctx context.Context, people *identity.Directory, identifier string) (identity.API, error) {
@@ -37,6 +39,7 @@ func printAPI(t *terminal, people *identity.Directory, identifier string) error 
 	}
 	return t.print(a, func(w io.Writer) {
 		_, _ = fmt.Fprintf(w, "identifier\t%s\nname\t%s\nid\t%s\n", a.Identifier, a.Name, a.ID)
+		writeResource(w, a.Resource)
 		for _, p := range a.Permissions {
 			_, _ = fmt.Fprintf(w, "permission\t%s\t%s\n", p.Name, p.Description)
 		}
@@ -44,16 +47,19 @@ func printAPI(t *terminal, people *identity.Directory, identifier string) error 
 }
 
 type apiCreate struct {
-	Identifier string   `required:"" placeholder:"URI" help:"What access tokens for it name as their audience: an absolute URI, or the id of a client that looks at permissions itself."`
-	Name       string   `required:"" placeholder:"NAME" help:"Name for people."`
-	Permission []string `placeholder:"NAME[=TEXT]" sep:"none" help:"Something that may be done there, and what it means; repeat."`
-	Storage    storage  `embed:""`
+	Identifier string         `required:"" placeholder:"URI" help:"What access tokens for it name as their audience: an absolute URI, or the id of a client that looks at permissions itself."`
+	Name       string         `required:"" placeholder:"NAME" help:"Name for people."`
+	Permission []string       `placeholder:"NAME[=TEXT]" sep:"none" help:"Something that may be done there, and what it means; repeat."`
+	Resource   resourceFields `embed:""`
+	Storage    storage        `embed:""`
 }
 
 // Run implements the command.
 func (c *apiCreate) Run(t *terminal) error {
 	return withPeople(t, &c.Storage, func(people *identity.Directory) error {
-		a, err := people.CreateAPI(t.ctx, "", c.Identifier, c.Name)
+		a := identity.API{Name: c.Name, Identifier: c.Identifier}
+		c.Resource.apply(&a.Resource)
+		a, err := people.CreateResource(t.ctx, "", a)
 		if err != nil {
 			return inWords(err, "an API")
 		}
