@@ -40,9 +40,10 @@ type ClientsConfig struct {
 type registration struct {
 	Client
 	secrets  []storedSecret
-	readable [][]byte    // the secrets themselves, newest first; with client_secret_jwt only
-	keys     []clientKey // of jwks
-	approved bool        // an operator has looked at the host of its document
+	readable [][]byte      // the secrets themselves, newest first; with client_secret_jwt only
+	keys     []clientKey   // of jwks
+	narrow   *registration // without the scopes of open APIs, see widened; nil: it has none of them
+	approved bool          // an operator has looked at the host of its document
 }
 
 // OpenClients gives the clients of a database.

@@ -176,6 +176,9 @@ func (c *Clients) keep(ctx context.Context, r *registration) error {
 	}
 	err := c.DB.Tx(ctx, func(ctx context.Context) error {
 		client := r.Client
+		if r.narrow != nil {
+			client.Scopes = r.narrow.Scopes // of APIs it has what is open when it asks
+		}
 		client.Disabled = false
 		var created db.Time
 		err := c.DB.QueryRow(ctx, `INSERT INTO clients (id, metadata, secrets, disabled, created_at, updated_at, origin, expires_at)
@@ -243,7 +246,7 @@ func (s *Server) client(ctx context.Context, id string) (*registration, error) {
 func (s *Server) restrict(r *registration, h Host) *registration {
 	restricted := *r
 	restricted.FirstParty, restricted.SecurityEvents, restricted.RevokesPeople = false, false, false // whatever a row says
-	restricted.RequirePKCE = true
+	restricted.RequirePKCE, restricted.OpenAPIs = true, true
 	if r.Origin == OriginDocument {
 		restricted.Scopes = slices.Clone(s.SelfRegistered.Scopes)
 	}

@@ -120,6 +120,7 @@ func (s *Server) widened(ctx context.Context, client *registration) (*registrati
 		return nil, err
 	}
 	more := *client
+	more.narrow = client
 	for _, a := range apis {
 		for _, scope := range a.Scopes {
 			more.Scopes = union(more.Scopes, []string{scope.Name})
