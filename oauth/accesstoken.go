@@ -123,6 +123,9 @@ func (a *accessTokens) GenerateAccessToken(ctx context.Context, r fosite.Request
 	if c.Permissions, err = a.tokenPermissions(ctx, client.Client, sess.Subject, r.GetGrantedScopes(), c.Audience); err != nil {
 		return "", "", err
 	}
+	if sess.Subject == "" && slices.ContainsFunc(c.scopes(), ownScope) {
+		c.Audience = audience{a.Site.Issuer()}
+	}
 	token, err = a.Keys.Sign(ctx, keys.ES256, typAccessToken, &c)
 	return token, "", err
 }

@@ -58,7 +58,7 @@ func (o *Outbox) Heard(ctx context.Context, e audit.Event) error {
 	}, `SELECT `+streamColumns+` FROM event_streams WHERE status <> 'disabled' AND (
 		EXISTS (SELECT 1 FROM session_apps a WHERE a.user_id = $1 AND a.client_id = event_streams.client_id)
 		OR EXISTS (SELECT 1 FROM consents c WHERE c.user_id = $1 AND c.client_id = event_streams.client_id)
-		OR EXISTS (SELECT 1 FROM grants g WHERE g.user_id = $1 AND g.client_id = event_streams.client_id))`, e.UserID)
+		OR EXISTS (SELECT 1 FROM grants g WHERE g.user_id = $1 AND g.client_id = event_streams.client_id AND g.revoked_at IS NULL))`, e.UserID)
 	for _, s := range streams {
 		if err == nil {
 			err = o.emit(ctx, s, &delivery{Kind: eventCredentialChange, Subject: e.UserID, Detail: map[string]any{
@@ -97,7 +97,7 @@ func (o *Outbox) emit(ctx context.Context, s *stream, m *delivery) error {
 		return err
 	}
 	wanted := m.Kind == eventVerification || slices.Contains(s.Settings.Events, m.Kind)
-	if !wanted || s.Status == streamDisabled || !client.SecurityEvents {
+	if !wanted || s.Status == streamDisabled || !client.SecurityEvents || client.Disabled {
 		return nil
 	}
 	m.ClientID, m.StreamID = s.ClientID, s.ID
@@ -138,7 +138,7 @@ func (o *Outbox) securityEvent(ctx context.Context, client Client, m *delivery) 
 // push delivers an event by RFC 8935.
 func (o *Outbox) push(ctx context.Context, client Client, m *delivery) error {
 	s, err := o.stream(ctx, client.ID, m.StreamID)
-	if errors.Is(err, db.ErrNotFound) || err == nil && (s.Settings.Method != methodPush || !client.SecurityEvents) {
+	if errors.Is(err, db.ErrNotFound) || err == nil && (s.Settings.Method != methodPush || !client.SecurityEvents || client.Disabled) {
 		return errNoAddress
 	}
 	if err != nil {

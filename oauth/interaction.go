@@ -308,6 +308,9 @@ func (s *Server) Withdraw(ctx context.Context, userID, clientID string) error {
 		if err := s.Consents.Forget(ctx, userID, clientID); err != nil && !errors.Is(err, db.ErrNotFound) {
 			return err
 		}
+		if err := s.Outbox.leave(ctx, userID, clientID); err != nil {
+			return err
+		}
 		return s.Grants.endApp(ctx, userID, clientID)
 	}); err != nil {
 		return err

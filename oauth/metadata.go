@@ -146,7 +146,7 @@ func (s *Server) aliases() map[string]string {
 		return nil
 	}
 	return map[string]string{
-		"token_endpoint": base + "/token", "revocation_endpoint": base + "/revoke",
+		"token_endpoint": base + "/token", "revocation_endpoint": base + "/revoke", "device_authorization_endpoint": base + "/device_authorization",
 		"introspection_endpoint": base + "/introspect", "pushed_authorization_request_endpoint": base + "/par", "userinfo_endpoint": base + "/userinfo",
 	}
 }

@@ -89,6 +89,14 @@ func (o *Outbox) EndUser(ctx context.Context, userID, sessionID string) error {
 	if err != nil {
 		return fmt.Errorf("apps of session: %w", err)
 	}
+	if err := o.tell(ctx, userID, places); err != nil {
+		return err
+	}
+	return o.Grants.EndUser(ctx, userID, sessionID)
+}
+
+// tell posts to apps that sessions of a person are over.
+func (o *Outbox) tell(ctx context.Context, userID string, places []place) error {
 	for _, p := range places {
 		client, err := o.Clients.Get(ctx, p.clientID)
 		if errors.Is(err, db.ErrNotFound) {
@@ -106,7 +114,29 @@ func (o *Outbox) EndUser(ctx context.Context, userID, sessionID string) error {
 			return err
 		}
 	}
-	return o.Grants.EndUser(ctx, userID, sessionID)
+	return nil
+}
+
+// leave tells an app that a person has taken back what they allowed it, and forgets that they used it: from then on it hears nothing
+// about them.
+func (o *Outbox) leave(ctx context.Context, userID, clientID string) error {
+	if o == nil {
+		return nil
+	}
+	var living []place
+	err := o.DB.Query(ctx, func(row db.Scanner) error {
+		p := place{clientID: clientID}
+		var ended db.Time
+		err := row.Scan(&p.sessionID, &ended)
+		if ended.IsZero() {
+			living = append(living, p)
+		}
+		return err
+	}, `DELETE FROM session_apps WHERE user_id = $1 AND client_id = $2 RETURNING session_id, ended_at`, userID, clientID)
+	if err != nil {
+		return fmt.Errorf("leave app: %w", err)
+	}
+	return o.tell(ctx, userID, living)
 }
 
 // places lists the apps that a session, or any session, of a person let them into and that were not told of its end, and takes

@@ -50,7 +50,7 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, req *authorizati
 	}
 	if req == nil || req.redirect == "" || e.status == http.StatusServiceUnavailable {
 		page := ErrorPage{Status: http.StatusBadRequest, Code: e.Code, Key: "error.oauth." + e.Code}
-		if e.Code == "invalid_request_uri" { // the same for the person: begin again at the app
+		if e.Code == "invalid_request_uri" || e.Code == "expired_token" { // the same for the person: begin again at the app
 			page.Key = "error.oauth.interaction_over"
 		}
 		if e.status >= http.StatusInternalServerError {

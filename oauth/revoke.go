@@ -39,7 +39,7 @@ func (s *Server) revocation(r *http.Request) error {
 	}
 	c, err := s.checkAccessToken(ctx, token)
 	if errors.Is(err, errTokenInactive) {
-		return nil
+		return s.revokeInactive(ctx, token, st.client)
 	}
 	if err != nil {
 		return err
@@ -48,6 +48,16 @@ func (s *Server) revocation(r *http.Request) error {
 		return newError("unauthorized_client", "The token was issued to another client.")
 	}
 	s.Audit.Record(ctx, audit.Event{Action: "token.revoke", Actor: st.client.ID, UserID: c.Subject, ClientID: c.ClientID})
+	return s.Revocations.forever(ctx, markToken(c.ID))
+}
+
+// revokeInactive keeps an access token that is not good at the moment from becoming so again: a person may be let into an app's group
+// tomorrow.
+func (s *Server) revokeInactive(ctx context.Context, token string, client *registration) error {
+	c, err := s.verified.get(s, token)
+	if err != nil || c.ClientID != client.ID || len(client.AllowGroups) == 0 || c.Expires <= s.Now().Unix() {
+		return nil //nolint:nilerr // revoked already (RFC 7009 §2.2)
+	}
 	return s.Revocations.forever(ctx, markToken(c.ID))
 }
 

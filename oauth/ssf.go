@@ -22,6 +22,12 @@ const (
 	scopeSSFRead   = "ssf.read"
 )
 
+// ownScope reports whether a scope opens an endpoint of this server to a client itself. A token with one is for nobody else: an API that
+// is sent it could come here with it (token redirect).
+func ownScope(scope string) bool {
+	return scope == scopeSSFManage || scope == scopeSSFRead || scope == scopeGlobalRevocation
+}
+
 // ssfRoutes are the transmitter's endpoints (SSF 1.0 §7, §8; RFC 8936).
 func (s *Server) ssfRoutes() []web.Route {
 	if s.Outbox == nil {
@@ -84,7 +90,7 @@ func (s *Server) ownToken(scopes []string, allowed func(c *registration) bool, n
 			return nil
 		}
 		c, err := s.checkAccessToken(r.Context(), token.value)
-		if err == nil && (c.Subject != c.ClientID || c.GrantID != "") {
+		if err == nil && (c.Subject != c.ClientID || c.GrantID != "" || !slices.Contains(c.Audience, s.Site.Issuer())) {
 			err = errTokenInactive
 		}
 		if errors.Is(err, errTokenInactive) {

@@ -89,6 +89,9 @@ func (s *Server) checkGrant(ctx context.Context, ar *fosite.AccessRequest) error
 	if err := s.checkReached(client, sess); err != nil {
 		return err
 	}
+	if err := checkRegistered(ctx, client, sess); err != nil {
+		return err
+	}
 	sess.sha512 = keys.Alg(client.IDTokenAlg) == keys.EdDSA
 	if st := requestState(ctx); st.code != nil && st.code.JKT != "" && (st.confirmation == nil || st.confirmation.JKT != st.code.JKT) {
 		return fosite.ErrInvalidGrant.WithHint("The code is tied to another key (dpop_jkt).") // RFC 9449 §10
@@ -97,7 +100,9 @@ func (s *Server) checkGrant(ctx context.Context, ar *fosite.AccessRequest) error
 	case ar.GrantTypes.ExactOne(GrantClientCredentials):
 		scopes := ar.RequestedScope
 		if len(scopes) == 0 { // RFC 6749 §3.3: the default is all that the client is registered for
-			scopes = slices.DeleteFunc(slices.Clone(client.Scopes), personScope)
+			scopes = slices.DeleteFunc(slices.Clone(client.Scopes), func(scope string) bool {
+				return personScope(scope) || len(client.Audiences) > 0 && ownScope(scope) // those make a token that is of no use to an API
+			})
 		}
 		for _, scope := range scopes {
 			if personScope(scope) { // they speak of a person, and there is none
@@ -118,6 +123,21 @@ func (s *Server) checkGrant(ctx context.Context, ar *fosite.AccessRequest) error
 		granted = code.Scopes
 	}
 	return s.aim(ctx, client, sess, granted)
+}
+
+// checkRegistered refuses what the client was granted and could not even ask for any more (state flipped between issue and use). fosite
+// does it for the scopes of a refresh.
+func checkRegistered(ctx context.Context, client *registration, sess *session) error {
+	granted := sess.Claims.impliedScopes()
+	if code := requestState(ctx).code; code != nil {
+		granted = append(granted, code.Scopes...)
+	}
+	for _, scope := range granted {
+		if !slices.Contains(client.Scopes, scope) {
+			return newError("invalid_grant", "The client is not registered any more for a scope that it was granted.")
+		}
+	}
+	return nil
 }
 
 // checkIssued looks, after a code was exchanged, whether the session, the person or the consent has ended since the code

@@ -31,7 +31,7 @@ func (s *Server) userinfo(w http.ResponseWriter, r *http.Request) error {
 	case err != nil:
 		s.refuseToken(w, r, token.dpop || c != nil && c.tokenType() == "DPoP", err)
 		return nil
-	case !slices.Contains(c.scopes(), scopeOpenID):
+	case !slices.Contains(c.scopes(), scopeOpenID), !slices.Contains(c.Audience, s.Site.Issuer()): // one for an API does not open this (token redirect)
 		s.challenge(w, http.StatusForbidden, token.dpop, "insufficient_scope", "The access token lacks the scope openid.")
 		return nil
 	}

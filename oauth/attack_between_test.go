@@ -1,0 +1,248 @@
+package oauth
+
+import (
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gatehouse-id/gatehouse/identity"
+)
+
+// edited changes a client behind its back.
+func (h *harness) edited(t testing.TB, c registered, edit func(c *Client)) {
+	t.Helper()
+	now, err := h.Clients.Get(t.Context(), c.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	now.Scopes, now.GrantTypes, now.RedirectURIs = slices.Clone(now.Scopes), slices.Clone(now.GrantTypes), slices.Clone(now.RedirectURIs)
+	edit(&now)
+	if err := h.Clients.Update(t.Context(), now); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func without(list []string, one string) []string {
+	return slices.DeleteFunc(list, func(s string) bool { return s == one })
+}
+
+// A person has allowed a device, and then something changes before the device asks again.
+func TestAttackStateFlippedBeforeTheDevicePolls(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, h *harness) {
+		check := func(err error) {
+			t.Helper()
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		for name, flip := range map[string]func(b *browser, c registered){
+			"user disabled":   func(b *browser, _ registered) { check(h.people.SetStatus(t.Context(), b.user.ID, "disabled")) },
+			"session ended":   func(b *browser, _ registered) { check(h.people.EndSession(t.Context(), b.user.ID, b.session.ID)) },
+			"consent taken":   func(b *browser, c registered) { check(h.Withdraw(t.Context(), b.user.ID, c.ID)) },
+			"client disabled": func(_ *browser, c registered) { h.edited(t, c, func(c *Client) { c.Disabled = true }) },
+			"grant type taken": func(_ *browser, c registered) {
+				h.edited(t, c, func(c *Client) {
+					c.GrantTypes = without(c.GrantTypes, GrantDeviceCode)
+					c.GrantTypes = append(c.GrantTypes, GrantAuthorizationCode)
+					c.RedirectURIs, c.ResponseTypes = []string{testRedirect}, []string{"code"}
+				})
+			},
+			"scope taken": func(_ *browser, c registered) {
+				h.edited(t, c, func(c *Client) { c.Scopes = without(c.Scopes, "email") })
+			},
+			"group demanded": func(_ *browser, c registered) {
+				g := h.inGroup(t, h.person(t), "Few "+c.ID[:8], "")
+				h.edited(t, c, func(c *Client) { c.AllowGroups = []string{g.ID} })
+			},
+			"policy stricter": func(_ *browser, c registered) {
+				h.edited(t, c, func(c *Client) { c.DefaultACRValues = []string{identity.ACRPhishingResistant} })
+			},
+			"client made anew": func(_ *browser, c registered) {
+				check(h.Clients.Delete(t.Context(), c.ID))
+				h.advanceClock(time.Second)
+				h.client(t, func(n *Client) { ofDevice(n); n.ID = c.ID })
+			},
+		} {
+			c, b := h.client(t, ofDevice), h.person(t)
+			asked := h.device(t, c, "openid email offline_access")
+			b.decide(t, asked.str("user_code"), true)
+			flip(b, c)
+			if a := h.poll(t, c, asked.str("device_code")); a.status == http.StatusOK || a.str("access_token") != "" {
+				t.Errorf("%s: the device got %v", name, a.body)
+			}
+		}
+	})
+}
+
+// A client has pushed its request, and then something changes before the person comes with it.
+func TestAttackStateFlippedBeforeAPushedRequestIsUsed(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, h *harness) {
+		for name, flip := range map[string]func(c *Client){
+			"client disabled": func(c *Client) { c.Disabled = true },
+			"scope taken":     func(c *Client) { c.Scopes = without(c.Scopes, "email") },
+			"redirect taken":  func(c *Client) { c.RedirectURIs = []string{"https://app.example.test/other"} },
+		} {
+			c, b := h.client(t, nil), h.person(t)
+			b.consent(t, c)
+			uri := h.pushForm(t, c, c.params())
+			h.edited(t, c, flip)
+			w := b.get(h, "/authorize?"+byReference(c, uri).Encode())
+			if to := must(url.Parse(w.Header().Get("Location"))); to.Query().Get("code") != "" {
+				t.Errorf("%s: led to %s", name, to)
+			}
+		}
+	})
+}
+
+// An operator takes a scope from a client while a code, or a grant with single claims, still holds it.
+func TestAttackScopeTakenFromTheClientAfterIssue(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, h *harness) {
+		c, b := h.client(t, nil), h.person(t)
+		code := b.code(t, c)
+		claimed := b.tokens(t, c, "scope", "openid offline_access", "claims", `{"userinfo":{"email":null}}`)
+		h.edited(t, c, func(c *Client) { c.Scopes = without(c.Scopes, "email") })
+		if a := h.exchangeCode(t, c, code); a.status == http.StatusOK {
+			t.Errorf("code: got %v", a.body)
+		}
+		if a := h.refreshToken(t, c, claimed.str("refresh_token")); a.status == http.StatusOK {
+			info := h.userinfoAnswer(t, a.str("access_token"))
+			t.Errorf("claim asked for by name: userinfo tells the refreshed token %v", info.body)
+		}
+	})
+}
+
+// A client that works with an API asks for a token without naming scopes. Whoever runs the API must not be able to sign everybody out
+// with it.
+func TestAttackTokenForAnAPIRedirectedToThisServer(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, h *harness) {
+		c := h.client(t, func(c *Client) {
+			c.Audiences = []string{"https://api.example.test"}
+			c.RevokesPeople, c.SecurityEvents = true, true
+			c.Scopes = append(c.Scopes, scopeGlobalRevocation, scopeSSFManage)
+		})
+		b := h.person(t)
+		end := map[string]any{"sub_id": map[string]string{"format": "opaque", "id": b.user.ID}}
+		for _, scope := range []string{"", "read " + scopeGlobalRevocation + " " + scopeSSFManage} {
+			form := url.Values{"grant_type": {GrantClientCredentials}}
+			if scope != "" {
+				form.Set("scope", scope)
+			}
+			token := h.post(t, "/token", c, form).str("access_token")
+			_, claims := claimsOf(t, token)
+			if claims["aud"] != "https://api.example.test" { // the API refuses it
+				continue
+			}
+			if w := h.ask(t, http.MethodPost, "/global-token-revocation", token, end); w.Code < http.StatusBadRequest {
+				t.Errorf("scope %q: the API ends every session of a person: %d", scope, w.Code)
+			}
+			if w := h.ask(t, http.MethodPost, "/ssf/stream", token, map[string]any{}); w.Code < http.StatusBadRequest {
+				t.Errorf("scope %q: the API makes a stream: %d", scope, w.Code)
+			}
+		}
+		// With the default scopes the API is served as before; by name the client reaches this server.
+		_, claims := claimsOf(t, h.post(t, "/token", c, url.Values{"grant_type": {GrantClientCredentials}}).str("access_token"))
+		if scope, _ := claims["scope"].(string); claims["aud"] != "https://api.example.test" || strings.Contains(scope, "ssf") || !strings.Contains(scope, "read") {
+			t.Errorf("default token: aud %v, scope %v", claims["aud"], claims["scope"])
+		}
+		if w := h.ask(t, http.MethodPost, "/global-token-revocation", h.own(t, c, scopeGlobalRevocation), end); w.Code != http.StatusNoContent {
+			t.Errorf("the client itself: %d %s", w.Code, w.Body)
+		}
+	})
+}
+
+// An operator disables a receiver: nobody tells it of people any more, neither what happens later nor what waits.
+func TestAttackDisabledReceiverHearsOfPeople(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, h *harness) {
+		sink := newReceiver(t)
+		c, token := h.watcher(t, nil)
+		decoded(t, h.ask(t, http.MethodPost, "/ssf/stream", token, map[string]any{
+			"events_requested": allEvents, "delivery": map[string]string{"method": methodPush, "endpoint_url": sink.URL + "/events"},
+		}), http.StatusCreated)
+		b := h.person(t)
+		b.code(t, c)
+		change := func() {
+			t.Helper()
+			if err := h.people.SetPassword(t.Context(), b.session, testPassword+time.Now().String()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		change()
+		h.edited(t, c, func(c *Client) { c.Disabled = true })
+		change()
+		h.deliver(t)
+		sink.mu.Lock()
+		defer sink.mu.Unlock()
+		if len(sink.forms) != 0 {
+			t.Errorf("a disabled receiver heard %d times", len(sink.forms))
+		}
+	})
+}
+
+// A person takes back what they allowed an app: it is told that their session with it is over, and hears nothing of them afterwards.
+func TestAttackAppHearsOfAPersonWhoWithdrew(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, h *harness) {
+		r := newReceiver(t)
+		c, token := h.watcher(t, r.hears)
+		made := decoded(t, h.ask(t, http.MethodPost, "/ssf/stream", token, map[string]any{"events_requested": allEvents}), http.StatusCreated)
+		endpoint := str(made["delivery"].(map[string]any), "endpoint_url")
+		b := h.person(t)
+		b.tokens(t, c)
+		if err := h.Withdraw(t.Context(), b.user.ID, c.ID); err != nil {
+			t.Fatal(err)
+		}
+		told := h.polls(t, token, endpoint)
+		for id, claims := range told {
+			if claims["events"].(map[string]any)[eventSessionRevoked] == nil {
+				t.Errorf("told %v", claims)
+			}
+			h.polls(t, token, endpoint, id)
+		}
+		if h.deliver(t); len(told) != 1 || len(r.got()) != 1 {
+			t.Errorf("the app was told of its end %d times by event and %d times by logout token, want once each", len(told), len(r.got()))
+		}
+		if err := h.people.SetPassword(t.Context(), b.session, "another-"+testPassword); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := h.people.EndSessions(t.Context(), b.user.ID, ""); err != nil {
+			t.Fatal(err)
+		}
+		if sets := h.polls(t, token, endpoint); len(sets) != 0 {
+			t.Errorf("the app hears on: %v", sets)
+		}
+		if h.deliver(t); len(r.got()) != 1 {
+			t.Errorf("the app got %d logout tokens, want 1", len(r.got()))
+		}
+	})
+}
+
+// A token is revoked while its person is out of the app's group. It must not live again when the person is let in.
+func TestAttackRevokedTokenRevivedByTheGroup(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, h *harness) {
+		b := h.person(t)
+		g := h.inGroup(t, b, "Members", "")
+		c := h.client(t, func(c *Client) { c.AllowGroups = []string{g.ID} })
+		token := b.tokens(t, c).str("access_token")
+		if err := h.people.RemoveMember(t.Context(), "", g.ID, b.user.ID); err != nil {
+			t.Fatal(err)
+		}
+		if a := h.post(t, "/revoke", c, url.Values{"token": {token}}); a.status != http.StatusOK {
+			t.Fatalf("revoke: %d %v", a.status, a.body)
+		}
+		if err := h.people.AddMember(t.Context(), "", g.ID, b.user.ID, false); err != nil {
+			t.Fatal(err)
+		}
+		if h.introspectToken(t, c, token) {
+			t.Error("the revoked token is active")
+		}
+	})
+}
