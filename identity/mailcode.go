@@ -47,7 +47,7 @@ type mailCode struct {
 
 // BeginMailCode begins a sign-in by mail for whoever has an address. People get a code if their account is active (or closing)
 // and the address is proven: a code would otherwise open to the holder of a mailbox an account whose password somebody
-// else has chosen (account pre-hijacking). Whom To names without a Code may be sent a link to prove the address instead.
+// else has chosen (account pre-hijacking). Whom To names without a Code may be sent a link to set a new password instead.
 func (d *Directory) BeginMailCode(ctx context.Context, email, interaction string) (MailCode, error) {
 	index := d.emailIndex(email)
 	u, err := d.UserByEmail(ctx, email)

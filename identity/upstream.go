@@ -49,6 +49,8 @@ type Via struct {
 	Provider string `json:"provider,omitempty"` // it came by this one
 	Connect  string `json:"connect,omitempty"`  // ticket of an account elsewhere that is to be linked when all is proven
 	Next     string `json:"next,omitempty"`     // word for the page to go on to
+
+	ProvenAt time.Time `json:"proven_at,omitzero"` // when the person last proved there, or here, who they are; zero: unknown
 }
 
 func (d *Directory) subjectIndex(e Elsewhere) []byte {
@@ -241,8 +243,8 @@ func (d *Directory) dropLinked(ctx context.Context, userID string) error {
 	return err
 }
 
-// StartSessionVia is StartSession for a sign-in that came by a provider, if via names one. A provider that is disabled by now gives
-// ErrNotFound.
+// StartSessionVia is StartSession for a sign-in that came by a provider, if via names one. A provider that is disabled by now, or at
+// which the person has no linked account any more (login racing with an unlinking or a reset), gives ErrNotFound.
 func (d *Directory) StartSessionVia(ctx context.Context, via Via, userID string, amr []string, dev Device, oldToken string, passwordAt time.Time) (token string, s Session, err error) {
 	if via.Provider == "" {
 		return d.StartSession(ctx, userID, amr, dev, oldToken, passwordAt)
@@ -251,9 +253,10 @@ func (d *Directory) StartSessionVia(ctx context.Context, via Via, userID string,
 		if token, s, err = d.StartSession(ctx, userID, amr, dev, oldToken, passwordAt); err != nil {
 			return err
 		}
-		n, err := d.db.Exec(ctx, `INSERT INTO session_providers (session_id, provider_id) SELECT $1, id FROM providers WHERE id = $2 AND disabled = FALSE`, s.ID, via.Provider)
+		n, err := d.db.Exec(ctx, `INSERT INTO session_providers (session_id, provider_id) SELECT $1, id FROM providers WHERE id = $2 AND disabled = FALSE
+			AND EXISTS (SELECT 1 FROM linked_accounts WHERE user_id = $3 AND provider_id = $2)`, s.ID, via.Provider, userID)
 		if err == nil && n == 0 {
-			err = fmt.Errorf("provider is disabled: %w", ErrNotFound)
+			err = fmt.Errorf("provider is disabled, or linked no more: %w", ErrNotFound)
 		}
 		return err
 	})

@@ -115,7 +115,9 @@ func TestUnlink(t *testing.T) {
 		_, err = w.UserByEmail(ctx, "bob@example.com")
 		wantErr(t, "person without the link", err, ErrNotFound)
 
-		_, s, err := w.StartSessionVia(ctx, Via{Provider: "other"}, u.ID, []string{AMRFederated}, Device{}, "", u.PasswordChangedAt)
+		_, _, err = w.StartSessionVia(ctx, Via{Provider: "other"}, u.ID, []string{AMRFederated}, Device{}, "", u.PasswordChangedAt)
+		wantErr(t, "session by a provider that is not linked", err, ErrNotFound) // sign-in racing with an unlinking, or with a reset
+		_, s, err := w.StartSession(ctx, u.ID, []string{AMRMailCode}, Device{}, "", u.PasswordChangedAt)
 		wantNil(t, "session", err)
 		_, theirs, err := w.StartSessionVia(ctx, Via{Provider: "acme"}, u.ID, []string{AMRFederated}, Device{}, "", u.PasswordChangedAt)
 		wantNil(t, "session by the provider", err)
@@ -185,6 +187,7 @@ func TestDisabledProviderEndsSessions(t *testing.T) {
 		ctx := t.Context()
 		w.provider(t, "acme")
 		u := w.create(t, "ada@example.com")
+		wantNil(t, "link", w.Link(ctx, u.ID, at("acme", "ada")))
 		via, s, err := w.StartSessionVia(ctx, Via{Provider: "acme"}, u.ID, []string{AMRFederated}, Device{}, "", u.PasswordChangedAt)
 		wantNil(t, "session", err)
 		own, _ := w.start(t, u.ID, "", AMRPassword)
@@ -214,6 +217,7 @@ func TestSessionChangesHands(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
 		w.provider(t, "acme")
 		u := w.create(t, "ada@example.com")
+		wantNil(t, "link", w.Link(t.Context(), u.ID, at("acme", "ada")))
 		via, _, err := w.StartSessionVia(t.Context(), Via{Provider: "acme"}, u.ID, []string{AMRFederated}, Device{}, "", u.PasswordChangedAt)
 		wantNil(t, "session", err)
 		w.start(t, u.ID, via, AMRPassword)

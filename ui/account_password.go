@@ -26,8 +26,9 @@ func (p *Pages) passwordPage(w http.ResponseWriter, r *http.Request, s identity.
 }
 
 func (p *Pages) showPassword(w http.ResponseWriter, r *http.Request, s identity.Session, u identity.User, typed string, problems identity.FieldErrors) error {
+	asksCode := p.asksCode(r.Context(), s)
 	v := view{Name: "account_password", Wide: true, Nav: "password", Content: accountPasswordPage{
-		Person: u.ID, Email: u.Email, TwoStep: p.asksCode(s), Passkey: p.asksCode(s) && s.HasPasskey && p.People.PasskeysPossible(),
+		Person: u.ID, Email: u.Email, TwoStep: asksCode, Passkey: asksCode && s.HasPasskey && p.People.PasskeysPossible(),
 		Password: u.HasPassword, Errors: problems, Strength: measure(typed, personal(u)...),
 	}}
 	v.Status = statusOf(problems)

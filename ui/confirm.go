@@ -1,6 +1,7 @@
 package ui
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"slices"
@@ -15,19 +16,41 @@ const freshness = 10 * time.Minute
 
 // proven reports whether the person has proven who they are within freshness, and with both steps if there are two: a
 // password alone must not be enough to take the second step away.
-func (p *Pages) proven(s identity.Session) bool {
+//
+// A provider that lets its people through without a question proves nothing but the browser, however young the session is.
+func (p *Pages) proven(ctx context.Context, s identity.Session) (bool, error) {
 	age := p.Now().Sub(s.AuthTime)
-	return age >= 0 && age < freshness && (!s.TwoStep() || identity.Reaches(s.ACR(), identity.ACRMFA))
+	if age < 0 || age >= freshness || s.TwoStep() && !identity.Reaches(s.ACR(), identity.ACRMFA) {
+		return false, nil
+	}
+	if !slices.Contains(s.AMR, identity.AMRFederated) {
+		return true, nil
+	}
+	_, asked, err := p.Cache.Get(ctx, askedKey(s.ID))
+	return asked, err
 }
+
+// asked remembers, as long as it is fresh, that the person of a session that came by a provider was asked who they are.
+func (p *Pages) asked(ctx context.Context, s identity.Session, at time.Time) error {
+	left := freshness - p.Now().Sub(at)
+	if at.IsZero() || left <= 0 {
+		return p.Cache.Delete(ctx, askedKey(s.ID))
+	}
+	return p.Cache.Put(ctx, askedKey(s.ID), []byte{1}, min(left, freshness))
+}
+
+func askedKey(sessionID string) string { return "ui:asked:" + sessionID }
 
 // freshly is signedIn for pages that need a recent proof; without one the person goes to /confirm and comes back to the
 // page that the word to stands for.
 func (p *Pages) freshly(to string, next sessionHandler) handler {
 	return p.signedIn(func(w http.ResponseWriter, r *http.Request, s identity.Session) error {
-		if !p.proven(s) {
+		if fresh, err := p.proven(r.Context(), s); err != nil {
+			return err
+		} else if !fresh {
 			return p.redirect(w, r, withInteraction("/confirm?to="+to, r.URL.Query().Get("i")))
 		}
-		if !identity.Reaches(s.ACR(), p.SignInPolicy) && !slices.Contains(enrolments, to) {
+		if !identity.Reaches(s.ACR(), p.SignInPolicy) && !(slices.Contains(enrolments, to) && p.lacksFactor(s)) {
 			return p.redirect(w, r, "/step-up")
 		}
 		return next(w, r, s)
@@ -36,6 +59,12 @@ func (p *Pages) freshly(to string, next sessionHandler) handler {
 
 // enrolments are the places where people set up what the policy of the server demands, and which they reach without it.
 var enrolments = []string{"setup", "passkey"}
+
+// lacksFactor reports whether a person has nothing yet by which they could meet the policy. Who has must use it, to add another as
+// well: else the weaker proof would make itself the stronger one (a phished code that enrols a passkey).
+func (p *Pages) lacksFactor(s identity.Session) bool {
+	return !s.HasPasskey && (p.SignInPolicy == identity.ACRPhishingResistant || !s.HasTOTP)
+}
 
 // places are the words that /confirm knows, and the pages they stand for. No other can be reached: a path taken from the
 // request would let a link lead from our page to another site (open redirect).
@@ -127,7 +156,8 @@ func (p *Pages) prove(r *http.Request, s identity.Session, field, password, code
 	if password == "" {
 		problems[field] = identity.KeyRequired
 	}
-	if p.asksCode(s) && code == "" {
+	asksCode := p.asksCode(r.Context(), s)
+	if asksCode && code == "" {
 		problems["code"] = identity.KeyRequired
 	}
 	if len(problems) > 0 {
@@ -139,7 +169,7 @@ func (p *Pages) prove(r *http.Request, s identity.Session, field, password, code
 	case err != nil:
 		return nil, nil, err
 	}
-	if !p.asksCode(s) {
+	if !asksCode {
 		if s.TwoStep() {
 			return append([]string{identity.AMRPassword}, s.AMR...), nil, nil
 		}
@@ -159,8 +189,12 @@ func (p *Pages) prove(r *http.Request, s identity.Session, field, password, code
 }
 
 // asksCode tells whether the password alone does not do, and a code of the second step is wanted beside it.
-func (p *Pages) asksCode(s identity.Session) bool {
-	return s.TwoStep() && !(s.ACR() == identity.ACRPhishingResistant && p.proven(s))
+func (p *Pages) asksCode(ctx context.Context, s identity.Session) bool {
+	if !s.TwoStep() || s.ACR() != identity.ACRPhishingResistant {
+		return s.TwoStep()
+	}
+	fresh, err := p.proven(ctx, s)
+	return err != nil || !fresh // what is not known is asked
 }
 
 // stepUp writes a new proof into the session and gives the browser its new token. When another request of the same

@@ -19,6 +19,7 @@ const (
 var notices = map[string]notice{
 	"timeout":  {Key: "login.notice.timeout"},
 	"tries":    {Key: "login.notice.tries"},
+	"one_time": {Key: "login.notice.one_time"},
 	"reset":    {Key: "login.notice.reset", Good: true},
 	"verified": {Key: "login.notice.verified", Good: true},
 }

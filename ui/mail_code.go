@@ -112,7 +112,9 @@ func (p *Pages) askMailCode(w http.ResponseWriter, r *http.Request) error {
 		case m.Code != "":
 			return p.mailSignInCode(ctx, m.To, m.Code, dev)
 		case m.To.Status == identity.StatusActive && !m.To.EmailVerified:
-			return p.sendVerification(ctx, m.To, v.ID)
+			// Not a link that proves the address alone: somebody else may have made this account, and would stay in it with their
+			// password, passkey or account elsewhere (account pre-hijacking). A new password makes it the mailbox's.
+			return p.sendReset(ctx, m.To, v.ID)
 		}
 		return nil
 	}); err != nil {

@@ -129,8 +129,8 @@ func TestAttackAccountFoundByMailCode(t *testing.T) {
 			t.Errorf("%s is told apart:\n%s\nwant:\n%s", email, got, want)
 		}
 	}
-	// Whose address is unproven gets a link to prove it instead.
-	if m := w.mailTo(t, bob); !strings.Contains(m.Text, "/verify/link") || codeInMail.MatchString(m.Text) {
+	// Whose address is unproven gets a link to set a new password instead.
+	if m := w.mailTo(t, bob); !strings.Contains(m.Text, "/reset?") || codeInMail.MatchString(m.Text) {
 		t.Errorf("mail to an unproven address:\n%s", m.Text)
 	}
 	for _, m := range w.inbox.Messages() {

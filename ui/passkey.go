@@ -147,6 +147,7 @@ func (p *Pages) finishStep(w http.ResponseWriter, r *http.Request, v visit, st s
 			return err
 		}
 		v.via = st.login.Via
+		v.via.ProvenAt = p.Now()
 		return p.enter(w, r, v, st.user, append(st.login.AMR, amr...))
 	}
 	token, s, err := p.People.StepUp(r.Context(), v.Session, amr)

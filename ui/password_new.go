@@ -3,6 +3,7 @@ package ui
 import (
 	"errors"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/gatehouse-id/gatehouse/identity"
@@ -31,8 +32,23 @@ func (p *Pages) replacing(w http.ResponseWriter, r *http.Request, v visit) (s id
 			return s, false, err
 		}
 		return s, false, p.redirect(w, r, withInteraction("/login?n=timeout", v.ID))
+	case p.anotherWay(s):
+		u, err := p.People.User(r.Context(), s.UserID)
+		if err != nil || !u.HasPassword {
+			return s, err == nil, err
+		}
+		if err := p.leave(w, r, s); err != nil {
+			return s, false, err
+		}
+		return s, false, p.redirect(w, r, withInteraction("/login?n=one_time", v.ID))
 	}
 	return s, true, nil
+}
+
+// anotherWay reports whether a session has begun by a passkey or elsewhere, without the password. An operator gives a one-time password to
+// somebody who has lost their account; whoever took it may have left such a way in and must not be the one to choose the new password.
+func (p *Pages) anotherWay(s identity.Session) bool {
+	return slices.Contains(s.AMR, identity.AMRFederated) || s.ACR() == identity.ACRPhishingResistant && !slices.Contains(s.AMR, identity.AMRPassword)
 }
 
 func (p *Pages) newPasswordPage(w http.ResponseWriter, r *http.Request) error {

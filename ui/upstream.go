@@ -215,6 +215,9 @@ func (p *Pages) endTrip(w http.ResponseWriter, r *http.Request) error {
 		}
 		v.via.Next = t.Next
 	}
+	if v.via.ProvenAt = who.AuthTime; t.Fresh { // it has asked during the trip
+		v.via.ProvenAt = p.Now()
+	}
 	if err := p.People.RefreshProfile(r.Context(), u, who.Fields, n.Refresh); err != nil {
 		return err
 	}
@@ -229,7 +232,12 @@ func personElsewhere(n upstream.Provider, who upstream.Identity) identity.Elsewh
 func (p *Pages) arrive(w http.ResponseWriter, r *http.Request, v visit, n upstream.Provider, who upstream.Identity, u identity.User) error {
 	amr := []string{identity.AMRFederated}
 	if n.TrustAMR {
-		amr = append(amr, who.AMR...)
+		for _, method := range who.AMR {
+			// A key that was used over there is none of this server's: providers call pushes to a phone so, too (false phishing resistance).
+			if method != identity.AMRHardware && method != identity.AMRSoftware {
+				amr = append(amr, method)
+			}
+		}
 	}
 	v.via.Provider = n.ID
 	if slices.Contains(amr, identity.AMRMFA) {
@@ -317,6 +325,7 @@ func (p *Pages) signUp(w http.ResponseWriter, r *http.Request, v visit, n upstre
 			return p.mailAccountExists(ctx, u)
 		})
 	case err == nil && verified:
+		v.via.ProvenAt = p.Now() // nothing is in the account yet that needs more
 		return p.arrive(w, r, v, n, who, u)
 	case err == nil:
 		err = p.mailOnce(ctx, email, func(ctx context.Context) error { return p.sendVerification(ctx, u, v.ID) })
@@ -390,7 +399,9 @@ type connectPage struct {
 	Email    string
 	NewEmail string
 	Create   bool // an account can be made
-	Errors   identity.FieldErrors
+
+	Challenge string
+	Errors    identity.FieldErrors
 }
 
 // connectPage asks somebody from a provider whether they have an account here. It knows only what the provider said, and
@@ -407,14 +418,20 @@ func (p *Pages) connectPage(w http.ResponseWriter, r *http.Request) error {
 	if !ok {
 		return p.redirect(w, r, withInteraction("/login?n=timeout", v.ID))
 	}
-	return p.showConnect(w, r, v, n, g, connectPage{Email: g.Who.Email, NewEmail: g.Who.Email})
+	page := connectPage{Email: g.Who.Email, NewEmail: g.Who.Email}
+	if guarded, err := p.guarded(r.Context(), page.Email); err != nil {
+		return err
+	} else if guarded {
+		page.Challenge = p.puzzle(r, signInForm)
+	}
+	return p.showConnect(w, r, v, n, g, page)
 }
 
 func (p *Pages) showConnect(w http.ResponseWriter, r *http.Request, v visit, n upstream.Provider, g guest, page connectPage) error {
 	page.ID, page.App, page.Provider, page.Label = v.ID, v.app(), n.Name, g.Who.Label
 	// With an address that the provider answers for there is an account, or one would have been made.
 	page.Create = p.mayCreate(n, g.Who.Email) && !g.Who.Verified
-	return p.show(w, r, v, view{Name: "connect", Status: statusOf(page.Errors), Content: page})
+	return p.show(w, r, v, view{Name: "connect", Status: statusOf(page.Errors), Content: page, Challenge: page.Challenge != ""})
 }
 
 // connect does what the person decided: prove the account they have, or make one. It takes the proof in this very form, where the
@@ -449,17 +466,30 @@ func (p *Pages) connect(w http.ResponseWriter, r *http.Request) error {
 	if owner, required, _ := p.routed(login.Email); len(errs) == 0 && required && owner.ID != n.ID {
 		errs["email"] = "connect.routed"
 	}
+	// What guards the sign-in form guards this one, for it is another.
+	puzzle := f.value("challenge")
+	if len(errs) == 0 {
+		var problem string
+		if problem, puzzle, err = p.guard(r, login.Email, puzzle); err != nil {
+			return err
+		} else if problem != "" {
+			errs[""] = problem
+		}
+	}
 	var u identity.User
 	if len(errs) == 0 {
 		u, err = p.People.CheckPassword(ctx, login.Email, login.Password, web.Address(ctx))
 		if errors.Is(err, identity.ErrCredentials) {
 			errs[""] = "login.wrong"
+			if puzzle, err = p.failed(r, login.Email); err != nil {
+				return err
+			}
 		} else if err != nil {
 			return err
 		}
 	}
 	if len(errs) > 0 {
-		return p.showConnect(w, r, v, n, g, connectPage{Email: login.Email, NewEmail: g.Who.Email, Errors: errs})
+		return p.showConnect(w, r, v, n, g, connectPage{Email: login.Email, NewEmail: g.Who.Email, Errors: errs, Challenge: puzzle})
 	}
 	v.via.Connect = ticket
 	return p.afterFirst(w, r, v, u, []string{identity.AMRPassword})

@@ -120,6 +120,13 @@ type onwardPage struct{ Next string }
 // fixation); u is the person as the password was checked. The session goes on under its id if it was the same person's, and ends if it was another's.
 func (p *Pages) enter(w http.ResponseWriter, r *http.Request, v visit, u identity.User, amr []string) error {
 	ctx := r.Context()
+	// Whoever's domain signs in elsewhere comes by that provider, whatever else they have set up: a passkey or another provider must not
+	// outlive what the company has closed. To link both, they have just come from there.
+	if to, required, _ := p.routed(u.Email); required && v.via.Provider != to.ID && v.via.Connect == "" {
+		p.Site.ClearLoginTicket(w, v.ID)
+		trip, wish := p.signInTrip(v, to.ID, u.Email)
+		return p.setOut(w, r, trip, wish)
+	}
 	if u.Status == identity.StatusClosing {
 		return p.askToKeep(w, r, v, u, amr)
 	}
@@ -129,6 +136,11 @@ func (p *Pages) enter(w http.ResponseWriter, r *http.Request, v visit, u identit
 	}
 	if err != nil {
 		return err
+	}
+	if v.via.Provider != "" {
+		if err := p.asked(ctx, s, v.via.ProvenAt); err != nil {
+			return err
+		}
 	}
 	p.Site.SetSessionToken(w, token, s.ExpiresAt)
 	p.Site.ClearLoginTicket(w, v.ID)

@@ -1,0 +1,213 @@
+package ui
+
+import (
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gatehouse-id/gatehouse/identity"
+	"github.com/gatehouse-id/gatehouse/internal/challenge"
+	"github.com/gatehouse-id/gatehouse/internal/upstream"
+)
+
+// Several ways lead into one account. These attacks take the one that another one's rule has forgotten.
+
+// A provider that is trusted for two steps says "swk" of a push to a phone. It is no passkey of ours, which is what phishing-resistant means.
+func TestAttackPhishingResistanceByWordOfProvider(t *testing.T) {
+	t.Parallel()
+	for _, amr := range [][]string{{"hwk"}, {"swk", "mfa"}, {"pwd", "hwk", "user", "mfa"}} {
+		w := newWorld(t)
+		i := newIDP(t, w)
+		i.provider(t, "acme", func(p *upstream.Provider) { p.TrustAMR = true })
+		u := w.person(t, alice)
+		w.linked(t, u, i, "acme", "ada-at-acme")
+		b := w.browser(t)
+		atAccount(t, b.byProvider(t, i, b.get("/login"), "acme", ada(person{"amr": amr})))
+		want := identity.ACRPassword
+		if slices.Contains(amr, "mfa") {
+			want = identity.ACRMFA
+		}
+		if s := b.session(w); s.ACR() != want {
+			t.Errorf("amr %v makes acr %s, want %s", amr, s.ACR(), want)
+		}
+	}
+}
+
+// Whoever finds a browser open has its sign-in at the provider as well, which asks nothing: going there once more proves nothing.
+func TestAttackFreshProofBySilentProvider(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	i := newIDP(t, w)
+	i.provider(t, "acme")
+	u := w.person(t, alice)
+	w.linked(t, u, i, "acme", "ada-at-acme")
+	b := w.browser(t)
+	atAccount(t, b.byProvider(t, i, b.get("/login"), "acme", ada()))
+	for _, path := range []string{"/account/email", "/account/two-step/setup", "/account/passkeys/new", "/account/privacy/delete"} {
+		if p := b.get(path); p.id("confirm-acme") == nil {
+			t.Errorf("%s after a silent sign-in elsewhere: at %s", path, p.url)
+		}
+	}
+	// The provider says when it asked: that counts for as long as it is fresh.
+	out := w.browser(t)
+	atAccount(t, out.byProvider(t, i, out.get("/login"), "acme", ada(person{"auth_time": w.clock.now().Add(-time.Hour).Unix()})))
+	out.get("/account/email").want(http.StatusOK, "confirm-acme")
+	in := w.browser(t)
+	atAccount(t, in.byProvider(t, i, in.get("/login"), "acme", ada(person{"auth_time": w.clock.now().Add(-time.Minute).Unix()})))
+	if p := in.get("/account/email"); p.url.Path != "/account/email" {
+		t.Errorf("after a proof a minute ago at %s", p.url)
+	}
+}
+
+// A second step of ours that was shown a moment ago is a proof.
+func TestSecondStepAfterSilentProviderIsFresh(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	i := newIDP(t, w)
+	i.provider(t, "acme")
+	u := w.person(t, alice)
+	w.linked(t, u, i, "acme", "ada-at-acme")
+	next, _ := w.enrol(t, u)
+	b := w.browser(t)
+	p := b.byProvider(t, i, b.get("/login"), "acme", ada())
+	atAccount(t, b.press(p, "code-submit", map[string]string{"code": next()}))
+	if p := b.get("/account/email"); p.url.Path != "/account/email" {
+		t.Errorf("at %s", p.url)
+	}
+}
+
+// What a company has closed at its own server stays closed: by a passkey, by an account elsewhere, by a password behind either.
+func TestAttackWaysAroundTheCompany(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	owner, other := newIDP(t, w), newIDP(t, w)
+	n := owner.provider(t, "acme", func(p *upstream.Provider) { p.Domains = []string{"example.com"} })
+	other.provider(t, "other")
+	u := w.person(t, alice)
+	w.linked(t, u, other, "other", "ada-at-acme")
+	b := w.browser(t)
+	b.signIn(alice)
+	k := b.addPasskey(w)
+	n.Require = true
+	if _, err := w.others.Update(t.Context(), n, ""); err != nil {
+		t.Fatal(err)
+	}
+	there := func(how string, b *browser, p page) {
+		t.Helper()
+		if !strings.HasPrefix(p.away, owner.URL) {
+			t.Errorf("%s leads to %s %q", how, p.url, p.away)
+		}
+		nobodyIn(t, b)
+	}
+	b = w.browser(t)
+	there("a passkey", b, b.touch(b.get("/login"), k))
+	b = w.browser(t)
+	p := b.byProvider(t, other, b.get("/login"), "other", ada())
+	there("another provider", b, b.touch(p.want(http.StatusOK, "passkey-submit"), k))
+
+	w.linked(t, u, owner, "acme", "alice-at-acme")
+	b = w.browser(t)
+	p = b.byProvider(t, owner, b.get("/login"), "acme", ada(person{"sub": "alice-at-acme"}))
+	atAccount(t, b.touch(p.want(http.StatusOK, "passkey-submit"), k))
+}
+
+// Where only passkeys are enough, who has one must show it to add another: else a phished code would make itself a passkey.
+func TestAttackPasskeyAddedByAPhishedCode(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, func(c *Config) { c.SignInPolicy = identity.ACRPhishingResistant })
+	u := w.person(t, alice)
+	next, _ := w.enrol(t, u)
+	b := w.browser(t)
+	b.press(b.press(b.get("/login"), "login-submit", map[string]string{"email": alice, "password": password}), "code-submit", map[string]string{"code": next()})
+	k := b.addPasskey(w) // the first one: there is nothing better to show
+
+	thief := w.browser(t)
+	thief.signIn(alice)
+	thief.press(thief.get("/login/code"), "code-submit", map[string]string{"code": next()})
+	if s := thief.session(w); s.ACR() != identity.ACRMFA {
+		t.Fatalf("the thief has reached %s", s.ACR())
+	}
+	if p := thief.get("/account/passkeys/new"); p.url.Path != "/login/passkey" {
+		t.Errorf("to add a passkey leads to %s", p.url)
+	}
+	if p := thief.roundTrip(http.MethodPost, "/account/passkeys/options", url.Values{"person": {u.ID}}, http.Header{"Sec-Fetch-Site": {"same-origin"}}); p.status != http.StatusSeeOther {
+		t.Errorf("options: status %d", p.status)
+	}
+	thief.touch(thief.get("/login/passkey"), k)
+	thief.get("/account/passkeys/new").want(http.StatusOK, "passkey-form")
+}
+
+// An operator gives a one-time password to somebody who has lost the account. The thief's own way in must not set the next one.
+func TestAttackNewPasswordByAnotherWayIn(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	i := newIDP(t, w)
+	i.provider(t, "acme")
+	ofPasskey, ofProvider := w.person(t, alice), w.person(t, bob)
+	w.linked(t, ofProvider, i, "acme", "ada-at-acme")
+	b := w.browser(t)
+	b.signIn(alice)
+	k := b.addPasskey(w)
+	const once = "one-time quartz lantern 4711"
+	for _, u := range []identity.User{ofPasskey, ofProvider} {
+		if err := w.people.SetOneTimePassword(t.Context(), u.ID, once); err != nil {
+			t.Fatal(err)
+		}
+	}
+	thief := w.browser(t)
+	thief.touch(thief.get("/login"), k).want(http.StatusOK, "login-submit").says("one-time password")
+	nobodyIn(t, thief)
+	thief = w.browser(t)
+	thief.byProvider(t, i, thief.get("/login"), "acme", ada()).want(http.StatusOK, "login-submit").says("one-time password")
+	nobodyIn(t, thief)
+
+	owner := w.browser(t)
+	p := owner.press(owner.get("/login"), "login-submit", map[string]string{"email": alice, "password": once})
+	if p = owner.touch(p, k); p.url.Path != "/password/new" {
+		t.Errorf("the one-time password leads to %s", p.url)
+	}
+}
+
+// Somebody has made an account with a stranger's address. When the stranger comes, by a code from a mail, nothing of it may be left.
+func TestAttackPreHijackedAccountAndMailCode(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, withMailCodes)
+	i := newIDP(t, w)
+	i.provider(t, "acme")
+	thief := w.browser(t)
+	p := thief.byProvider(t, i, thief.get("/login"), "acme", ada(person{"email_verified": false}))
+	thief.press(p, "create-submit", map[string]string{"new-email": alice})
+	b := w.browser(t)
+	b.askCode("/login", alice)
+	link := w.mailLink(t, alice)
+	if !strings.HasPrefix(link, "/reset?") {
+		t.Fatalf("the mail leads to %s", link)
+	}
+	b.press(b.get(link), "reset-submit", map[string]string{"password": password})
+	atAccount(t, b.signIn(alice))
+	thief.byProvider(t, i, thief.get("/login"), "acme", ada()).want(http.StatusOK, "connect-submit")
+	nobodyIn(t, thief)
+}
+
+// The page that connects an account takes a password, and so what guards the sign-in page.
+func TestAttackChallengeSkippedByConnecting(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, func(c *Config) {
+		c.ChallengeAlways = true
+		c.Challenge = &challenge.Work{Key: []byte("0123456789abcdef0123456789abcdef"), Cache: c.Cache, Effort: 10, Now: c.Now}
+	})
+	i := newIDP(t, w)
+	i.provider(t, "acme")
+	w.person(t, alice)
+	b := w.browser(t)
+	p := b.byProvider(t, i, b.get("/login"), "acme", ada()).want(http.StatusOK, "connect-submit")
+	path, values := p.form("connect-submit")
+	values.Set("email", alice)
+	values.Set("password", password)
+	values.Del("challenge")
+	b.post(path, values).want(http.StatusUnprocessableEntity, "connect-submit")
+	nobodyIn(t, b)
+}
