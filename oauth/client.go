@@ -42,14 +42,15 @@ type Client struct {
 	Audiences     []string `json:"audiences,omitempty"`
 	AuthMethod    string   `json:"token_endpoint_auth_method"`
 	Credentials
-	IDTokenAlg  string   `json:"id_token_signed_response_alg,omitempty"`
-	FirstParty  bool     `json:"first_party,omitempty"` // the operator's own: no consent page
-	RequirePKCE bool     `json:"require_pkce"`          // false excuses a confidential client that sends a nonce
-	ClientURI   string   `json:"client_uri,omitempty"`
-	LogoURI     string   `json:"logo_uri,omitempty"`
-	PolicyURI   string   `json:"policy_uri,omitempty"`
-	TOSURI      string   `json:"tos_uri,omitempty"`
-	Contacts    []string `json:"contacts,omitempty"`
+	IDTokenAlg       string   `json:"id_token_signed_response_alg,omitempty"`
+	FirstParty       bool     `json:"first_party,omitempty"` // the operator's own: no consent page
+	RequirePKCE      bool     `json:"require_pkce"`          // false excuses a confidential client that sends a nonce
+	ClientURI        string   `json:"client_uri,omitempty"`
+	LogoURI          string   `json:"logo_uri,omitempty"`
+	PolicyURI        string   `json:"policy_uri,omitempty"`
+	TOSURI           string   `json:"tos_uri,omitempty"`
+	Contacts         []string `json:"contacts,omitempty"`
+	InitiateLoginURI string   `json:"initiate_login_uri,omitempty"` // page of the app that begins a sign-in (OpenID Connect Core §4)
 	// What is enough to sign in for the app: the weakest of these classes (OpenID Connect Registration §2). Unlike there, a
 	// request can ask for more, but not for less.
 	DefaultACRValues []string `json:"default_acr_values,omitempty"`

@@ -302,7 +302,7 @@ func readDocument(id string, body []byte, header http.Header) (*registration, er
 		c.Name = c.Host()
 	}
 	c = c.WithDefaults()
-	c.LogoutAddresses = LogoutAddresses{} // nobody has looked at them
+	c.LogoutAddresses, c.InitiateLoginURI = LogoutAddresses{}, "" // nobody has looked at them
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
@@ -397,7 +397,7 @@ func (m clientMetadata) client(origin string) (Client, error) {
 		Credentials: Credentials{AuthAlg: m.AuthAlg, JWKS: m.JWKS, JWKSURI: m.JWKSURI, DPoPBound: m.DPoPBound, RequirePAR: m.RequirePAR},
 		AuthMethod:  m.AuthMethod, IDTokenAlg: m.IDTokenAlg, RequirePKCE: true,
 		ClientURI: m.ClientURI, LogoURI: m.LogoURI, PolicyURI: m.PolicyURI, TOSURI: m.TOSURI, Contacts: m.Contacts,
-		LogoutAddresses: m.LogoutAddresses,
+		LogoutAddresses: m.LogoutAddresses, InitiateLoginURI: m.InitiateLogin,
 	}
 	c.GrantTypes = slices.DeleteFunc(slices.Clone(m.GrantTypes), func(g string) bool { return !slices.Contains(selfGrantTypes, g) })
 	switch {

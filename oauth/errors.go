@@ -32,6 +32,8 @@ var knownCodes = map[string]int{
 	"authorization_pending": 400, "slow_down": 400, "expired_token": 400, // RFC 8628 §3.5
 	"invalid_target":         400, // RFC 8707 §2
 	"unsupported_token_type": 400, "invalid_request_uri": 400, "invalid_dpop_proof": 400, "use_dpop_nonce": 400, "invalid_token": 401,
+	"invalid_client_metadata": 400, "invalid_redirect_uri": 400, // RFC 7591 §3.2.2
+
 }
 
 // newError makes an error of a code that fosite has no value for.

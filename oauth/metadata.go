@@ -89,6 +89,10 @@ func (s *Server) buildMetadata() (document, error) {
 	methods := append([]string{AuthBasic, AuthPost, AuthPrivateKeyJWT, AuthSecretJWT}, s.Certificates.methods()...)
 	withNone := append(slices.Clone(methods), AuthNone)
 	algs := slices.Concat(assertionAlgs, secretAlgs)
+	registration := ""
+	if s.registers() {
+		registration = s.Site.URL(registrationPath)
+	}
 	body, err := json.Marshal(metadata{
 		Issuer:                   s.Site.Issuer(),
 		AuthorizationEndpoint:    s.Site.URL("/authorize"),
@@ -124,6 +128,7 @@ func (s *Server) buildMetadata() (document, error) {
 		RequestObjectAlgs:        requestObjectAlgs,
 		ResponseIssuer:           true,
 		ClientDocuments:          s.SelfRegistered.Documents,
+		RegistrationEndpoint:     registration,
 		PushedEndpoint:           s.Site.URL("/par"),
 		RequirePushed:            s.RequirePAR,
 		DPoPAlgs:                 dpopAlgs,

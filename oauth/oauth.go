@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/ory/fosite"
@@ -192,5 +193,5 @@ func (s *Server) Routes() []web.Route {
 		{Pattern: "OPTIONS /.well-known/oauth-authorization-server", Handler: preflight},
 		{Pattern: "POST /global-token-revocation", Handler: s.ownToken([]string{scopeGlobalRevocation}, func(c *registration) bool { return c.RevokesPeople }, s.revokeEverything)},
 	}
-	return append(routes, s.ssfRoutes()...)
+	return slices.Concat(routes, s.registrationRoutes(), s.ssfRoutes())
 }

@@ -135,17 +135,21 @@ func TestAssess(t *testing.T) {
 		edit   func(r *Running)
 		missed string // the rule; "" for none
 	}{
-		"FAPI client":                     {func(r *Running) { r.Clients = []Client{fapi} }, ""},
-		"plain client":                    {func(r *Running) { r.Clients = []Client{plain} }, ""},
-		"http":                            {func(r *Running) { r.Issuer = "http://127.0.0.1:8080" }, "The issuer is an https address."},
-		"long codes":                      {func(r *Running) { r.CodeTTL = 2 * time.Minute }, ""},
-		"long codes with a FAPI client":   {func(r *Running) { r.CodeTTL, r.Clients = 2*time.Minute, []Client{fapi} }, "Authorization codes live for 60 seconds at most."},
-		"long pushed requests, FAPI":      {func(r *Running) { r.PushedTTL, r.Clients = 10*time.Minute, []Client{fapi} }, "Pushed requests live for less than 600 seconds."},
-		"no key":                          {func(r *Running) { r.Keys = r.Keys[:2] }, "A key of each algorithm signs, and none is used for longer than its time."},
-		"forgotten key":                   {func(r *Running) { r.At = now.Add(120 * 24 * time.Hour) }, "A key of each algorithm signs, and none is used for longer than its time."},
-		"row changed behind our back":     {func(r *Running) { c := fapi; c.DPoPBound = false; r.Clients = []Client{c} }, "The profile fapi2-security ties tokens to a key (DPoP) or a certificate."},
-		"registration of an older server": {func(r *Running) { c := plain; c.RedirectURIs = []string{"http://app.example/"}; r.Clients = []Client{c} }, "The registration is one that this release would accept."},
-		"disabled client":                 {func(r *Running) { c := fapi; c.DPoPBound, c.Disabled = false, true; r.Clients = []Client{c} }, ""},
+		"FAPI client":                   {func(r *Running) { r.Clients = []Client{fapi} }, ""},
+		"plain client":                  {func(r *Running) { r.Clients = []Client{plain} }, ""},
+		"http":                          {func(r *Running) { r.Issuer = "http://127.0.0.1:8080" }, "The issuer is an https address."},
+		"long codes":                    {func(r *Running) { r.CodeTTL = 2 * time.Minute }, ""},
+		"long codes with a FAPI client": {func(r *Running) { r.CodeTTL, r.Clients = 2*time.Minute, []Client{fapi} }, "Authorization codes live for 60 seconds at most."},
+		"long pushed requests, FAPI":    {func(r *Running) { r.PushedTTL, r.Clients = 10*time.Minute, []Client{fapi} }, "Pushed requests live for less than 600 seconds."},
+		"no key":                        {func(r *Running) { r.Keys = r.Keys[:2] }, "A key of each algorithm signs, and none is used for longer than its time."},
+		"forgotten key":                 {func(r *Running) { r.At = now.Add(120 * 24 * time.Hour) }, "A key of each algorithm signs, and none is used for longer than its time."},
+		"row changed behind our back":   {func(r *Running) { c := fapi; c.DPoPBound = false; r.Clients = []Client{c} }, "The profile fapi2-security ties tokens to a key (DPoP) or a certificate."},
+		"registration of an older server": {func(r *Running) {
+			c := plain
+			c.RedirectURIs = []string{"http://app.example/"}
+			r.Clients = []Client{c}
+		}, "The registration is one that this release would accept."},
+		"disabled client": {func(r *Running) { c := fapi; c.DPoPBound, c.Disabled = false, true; r.Clients = []Client{c} }, ""},
 	} {
 		r := good()
 		try.edit(&r)

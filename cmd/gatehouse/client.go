@@ -18,6 +18,7 @@ type clientCommands struct {
 	Show         clientShow         `cmd:"" help:"Show everything about an app but its secret."`
 	Update       clientUpdate       `cmd:"" help:"Change what is given and leave the rest."`
 	RotateSecret clientRotateSecret `cmd:"" help:"Make a new secret, which is printed; the old one works until the next rotation."`
+	Token        tokenCommands      `cmd:"" help:"Look after initial access tokens, with which apps register themselves."`
 	Trust        trustCommands      `cmd:"" help:"Look after apps that no operator has registered, by the hosts that describe them."`
 	Delete       clientDelete       `cmd:"" help:"Remove an app; its tokens fail from then on."`
 }
