@@ -3,6 +3,7 @@ package oauth
 import (
 	"context"
 	"errors"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -28,6 +29,7 @@ type authorization struct {
 	client    *registration
 	redirect  string // registered, with the requested port on loopback; "" until it is known to be good
 	mode      fosite.ResponseModeType
+	signed    bool // the answer is a JWT (JARM)
 	state     string
 	scopes    []string
 	resources resources // asked for by name (RFC 8707)
@@ -168,25 +170,20 @@ func (s *Server) parseAuthorization(ctx context.Context, form url.Values) (*auth
 	case !matchRedirect(client.RedirectURIs, redirect) && !matchLocalhost(client, redirect):
 		return req, newError("invalid_request", "The redirect URI is not registered for this app.")
 	}
+	req.redirect = redirect
+	if err := req.readMode(); err != nil {
+		return req, err
+	}
 	if len(req.state) > maxState {
 		req.state = ""
-		req.redirect = redirect
 		return req, newError("invalid_request", "The state is too long.")
 	}
-	req.redirect = redirect
 	return req, s.parseParameters(ctx, req)
 }
 
 // parseParameters checks what may be reported to the app by redirect.
 func (s *Server) parseParameters(ctx context.Context, req *authorization) error {
 	form, client := req.form, req.client
-	switch mode := fosite.ResponseModeType(form.Get("response_mode")); mode {
-	case "":
-	case fosite.ResponseModeQuery, fosite.ResponseModeFragment, fosite.ResponseModeFormPost:
-		req.mode = mode
-	default:
-		return newError("invalid_request", "The response_mode is not supported: use query, fragment or form_post.")
-	}
 	switch {
 	case form.Has("registration"):
 		return newError("registration_not_supported", "Registration in the request is not supported.")
@@ -446,7 +443,7 @@ func (s *Server) issueCode(w http.ResponseWriter, r *http.Request, req *authoriz
 	if err := s.endInteraction(ctx, req.interaction); err != nil {
 		return s.refuse(w, r, req, err)
 	}
-	s.respond(w, req, url.Values{"code": {resp.GetCode()}})
+	s.respond(w, r, req, url.Values{"code": {resp.GetCode()}})
 	return nil
 }
 
@@ -465,7 +462,9 @@ func narrowScope(form url.Values, client *registration) error {
 	return nil
 }
 
-// fositeRequest shows fosite the checked parameters and nothing else.
+// fositeRequest shows fosite the checked parameters and nothing else. How the answer travels is not its business.
 func fositeRequest(r *http.Request, form url.Values) *http.Request {
+	form = maps.Clone(form)
+	form.Del("response_mode")
 	return &http.Request{Method: http.MethodPost, URL: r.URL, Header: http.Header{}, Form: form, PostForm: form}
 }

@@ -148,7 +148,7 @@ func (s *Server) checkObjectTimes(client *registration, o *requestObject) error 
 }
 
 // form turns the claims into parameters: text as it is; numbers, such as max_age, as they are written; objects, such as claims,
-// as JSON (RFC 9101 §4).
+// as JSON (RFC 9101 §4); a list where a parameter may stand several times.
 func (o *requestObject) form() (url.Values, error) {
 	form := url.Values{}
 	for name, raw := range o.parameters {
@@ -160,6 +160,13 @@ func (o *requestObject) form() (url.Values, error) {
 			}
 			form.Set(name, value)
 		case 'n': // null
+		case '[':
+			var list []string
+			if slices.Contains(listParameters, name) && json.Unmarshal(raw, &list) == nil {
+				form[name] = list
+				break
+			}
+			form.Set(name, text)
 		default:
 			form.Set(name, text)
 		}
@@ -201,5 +208,7 @@ func (s *Server) asker(ctx context.Context, form url.Values) *authorization {
 	if err != nil || !matchRedirect(client.RedirectURIs, form.Get("redirect_uri")) || len(form.Get("state")) > maxState {
 		return nil
 	}
-	return &authorization{form: form, client: client, redirect: form.Get("redirect_uri"), state: form.Get("state")}
+	req := &authorization{form: form, client: client, redirect: form.Get("redirect_uri"), state: form.Get("state")}
+	_ = req.readMode() // one that is not known is the smaller mistake
+	return req
 }

@@ -5,6 +5,8 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+
+	"github.com/gatehouse-id/gatehouse/keys"
 )
 
 // Messages says how the messages between a client and this server are protected. The JSON names are those of OpenID Connect
@@ -13,10 +15,14 @@ type Messages struct {
 	RequestObjectAlg string   `json:"request_object_signing_alg,omitempty"` // "": any that is allowed
 	RequestURIs      []string `json:"request_uris,omitempty"`               // where it publishes request objects
 	RequireRequest   bool     `json:"require_signed_request_object,omitempty"`
+	AnswerAlg        string   `json:"authorization_signed_response_alg,omitempty"` // of signed answers; "": as ID tokens
 }
 
 // Algorithms of request objects. "none" is no signature, and HS256 would need the client's secret.
 var requestObjectAlgs = []string{"RS256", "PS256", "ES256", "EdDSA"}
+
+// signingAlgs are those that the server signs its answers with.
+var signingAlgs = []string{string(keys.RS256), string(keys.ES256), string(keys.EdDSA)}
 
 // requestObjectAlgs lists the algorithms that the client's request objects may be signed with.
 func (c Client) requestObjectAlgs() []string {
@@ -37,6 +43,9 @@ func (c Client) requestObjectAlgs() []string {
 func (c Client) signs() bool { return c.RequireRequest || c.rules().signed }
 
 func (c Client) validateMessages() error {
+	if c.AnswerAlg != "" && !slices.Contains(signingAlgs, c.AnswerAlg) {
+		return fmt.Errorf("authorization_signed_response_alg %q: use one of %s", c.AnswerAlg, strings.Join(signingAlgs, ", "))
+	}
 	signs := len(c.JWKS) > 0 || c.JWKSURI != ""
 	switch {
 	case len(c.requestObjectAlgs()) == 0:

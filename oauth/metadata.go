@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/gatehouse-id/gatehouse/identity"
-	"github.com/gatehouse-id/gatehouse/keys"
 )
 
 // metadata is the document of OpenID Connect Discovery §3 and RFC 8414 §2; both well-known addresses answer with it. It
@@ -48,6 +47,7 @@ type metadata struct {
 	RequestURIParameter      bool     `json:"request_uri_parameter_supported"`
 	RequestURIRegistered     bool     `json:"require_request_uri_registration"`
 	RequestObjectAlgs        []string `json:"request_object_signing_alg_values_supported"`
+	AnswerAlgs               []string `json:"authorization_signing_alg_values_supported"` // JARM §4
 	ResponseIssuer           bool     `json:"authorization_response_iss_parameter_supported"`
 
 	Aliases             map[string]string `json:"mtls_endpoint_aliases,omitempty"` // RFC 8705 §5
@@ -105,10 +105,10 @@ func (s *Server) buildMetadata() (document, error) {
 		JWKSURI:                  s.Site.URL("/jwks"),
 		ScopesSupported:          slices.Concat(standardScopes, rightsScopes),
 		ResponseTypesSupported:   []string{"code"},
-		ResponseModesSupported:   []string{"query", "fragment", "form_post"},
+		ResponseModesSupported:   responseModes,
 		GrantTypesSupported:      grantTypes,
 		SubjectTypesSupported:    []string{"public"},
-		IDTokenAlgs:              []string{string(keys.RS256), string(keys.ES256), string(keys.EdDSA)},
+		IDTokenAlgs:              signingAlgs,
 		TokenAuthMethods:         withNone,
 		TokenAuthAlgs:            algs,
 		RevocationAuthMethods:    withNone,
@@ -126,6 +126,7 @@ func (s *Server) buildMetadata() (document, error) {
 		RequestURIParameter:      s.Outbound != nil,
 		RequestURIRegistered:     true,
 		RequestObjectAlgs:        requestObjectAlgs,
+		AnswerAlgs:               signingAlgs,
 		ResponseIssuer:           true,
 		ClientDocuments:          s.SelfRegistered.Documents,
 		RegistrationEndpoint:     registration,

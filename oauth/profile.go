@@ -102,6 +102,7 @@ func (r *rules) misses(c Client) []miss {
 	check(!r.noPKCE && !c.RequirePKCE, "require_pkce", "excuses nobody from PKCE", "--require-pkce")
 	check(r.bound && !c.DPoPBound && !c.CertificateBound, "dpop_bound_access_tokens", "ties tokens to a key (DPoP) or a certificate", "--dpop")
 	check(lacks(r.idTokenAlgs, c.IDTokenAlg), "id_token_signed_response_alg", "needs "+oneOf(r.idTokenAlgs), "--id-token-alg "+first(r.idTokenAlgs))
+	check(c.AnswerAlg != "" && lacks(r.idTokenAlgs, c.AnswerAlg), "authorization_signed_response_alg", "needs "+oneOf(r.idTokenAlgs), "--answer-alg "+first(r.idTokenAlgs))
 	check(c.AuthMethod == AuthPrivateKeyJWT && c.AuthAlg != "" && lacks(r.algs, c.AuthAlg),
 		"token_endpoint_auth_signing_alg", "needs "+oneOf(r.algs), "--auth-alg "+first(r.algs))
 	for _, g := range c.GrantTypes {

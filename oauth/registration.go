@@ -8,10 +8,7 @@ import (
 )
 
 // registration implements what fosite asks of a client.
-var (
-	_ fosite.Client             = (*registration)(nil)
-	_ fosite.ResponseModeClient = (*registration)(nil)
-)
+var _ fosite.Client = (*registration)(nil)
 
 // GetID implements fosite.Client.
 func (r *registration) GetID() string { return r.ID }
@@ -36,11 +33,6 @@ func (r *registration) IsPublic() bool { return r.Public() }
 
 // GetAudience implements fosite.Client.
 func (r *registration) GetAudience() fosite.Arguments { return r.Audiences }
-
-// GetResponseModes implements fosite.ResponseModeClient.
-func (r *registration) GetResponseModes() []fosite.ResponseModeType {
-	return []fosite.ResponseModeType{fosite.ResponseModeQuery, fosite.ResponseModeFragment, fosite.ResponseModeFormPost}
-}
 
 // GetEffectiveLifespan implements fosite.ClientWithCustomTokenLifespans' getter.
 func (r *registration) GetEffectiveLifespan(_ fosite.GrantType, kind fosite.TokenType, fallback time.Duration) time.Duration {

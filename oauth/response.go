@@ -13,11 +13,20 @@ import (
 )
 
 // respond sends an authorization response or error to the app: by query, fragment or a form that posts itself. Every
-// one carries iss (RFC 9207), and state as it came.
-func (s *Server) respond(w http.ResponseWriter, req *authorization, params url.Values) {
+// one carries iss (RFC 9207), and state as it came; or all of it as one signed JWT.
+func (s *Server) respond(w http.ResponseWriter, r *http.Request, req *authorization, params url.Values) {
 	params.Set("iss", s.Site.Issuer())
 	if req.state != "" {
 		params.Set("state", req.state)
+	}
+	if req.signed {
+		token, err := s.signAnswer(r.Context(), req.client, params)
+		if err != nil {
+			req.redirect = "" // nothing may go there unsigned
+			_ = s.refuse(w, r, req, err)
+			return
+		}
+		params = url.Values{"response": {token}}
 	}
 	w.Header()["Cache-Control"] = noStore
 	w.Header()["Pragma"] = noCache
@@ -75,7 +84,7 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, req *authorizati
 		s.errorPage(w, r, page)
 		return nil
 	}
-	s.respond(w, req, url.Values{"error": {e.Code}, "error_description": {e.Description}})
+	s.respond(w, r, req, url.Values{"error": {e.Code}, "error_description": {e.Description}})
 	return nil
 }
 

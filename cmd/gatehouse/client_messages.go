@@ -11,12 +11,14 @@ type messageFields struct {
 	RequestObjectAlg *string  `name:"request-object-alg" aliases:"request-object-signing-alg" help:"The one algorithm of its signed requests: RS256, PS256, ES256 or EdDSA." placeholder:"ALG"`
 	RequestURI       []string `name:"request-uri" help:"Where it publishes signed requests; repeat for several." placeholder:"URL" sep:"none"`
 	RequireRequest   *bool    `name:"require-signed-request" negatable:"" help:"Refuse authorization requests that are not signed (RFC 9101)."`
+	AnswerAlg        *string  `name:"answer-alg" aliases:"authorization-signed-response-alg" help:"Algorithm of signed answers, if it asks for them (JARM): RS256, ES256 or EdDSA; without it that of ID tokens." placeholder:"ALG"`
 }
 
 func (f *messageFields) apply(c *oauth.Client) {
 	set(&c.RequestObjectAlg, f.RequestObjectAlg)
 	setList(&c.RequestURIs, f.RequestURI)
 	set(&c.RequireRequest, f.RequireRequest)
+	set(&c.AnswerAlg, f.AnswerAlg)
 }
 
 // writeMessages shows what is set.
@@ -26,4 +28,5 @@ func writeMessages(row func(name, value string), c oauth.Client) {
 	if c.RequireRequest {
 		row("require_signed_request", yes(true))
 	}
+	row("answer_alg", c.AnswerAlg)
 }

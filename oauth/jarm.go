@@ -1,0 +1,46 @@
+package oauth
+
+import (
+	"cmp"
+	"context"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/ory/fosite"
+
+	"github.com/gatehouse-id/gatehouse/keys"
+)
+
+// answerLife is how long a signed answer counts: JARM §2.1 recommends at most ten minutes.
+const answerLife = 10 * time.Minute
+
+var responseModes = []string{"query", "fragment", "form_post", "jwt", "query.jwt", "fragment.jwt", "form_post.jwt"}
+
+// readMode reads how the answer shall travel. Errors travel in the same way.
+func (a *authorization) readMode() error {
+	a.mode = fosite.ResponseModeQuery
+	asked := a.form.Get("response_mode")
+	if asked == "" {
+		return nil
+	}
+	name, signed := strings.CutSuffix(asked, ".jwt")
+	if asked == "jwt" { // the usual one of the response type (JARM §2.3.4)
+		name, signed = "query", true
+	}
+	switch mode := fosite.ResponseModeType(name); mode {
+	case fosite.ResponseModeQuery, fosite.ResponseModeFragment, fosite.ResponseModeFormPost:
+		a.mode, a.signed = mode, signed
+		return nil
+	}
+	return newError("invalid_request", "The response_mode is not supported: use query, fragment or form_post, or one of them with .jwt.")
+}
+
+// signAnswer makes one JWT of an authorization answer or error (JARM §2.1). It has no sub, so that it cannot pass for an ID token.
+func (s *Server) signAnswer(ctx context.Context, client *registration, params url.Values) (string, error) {
+	claims := map[string]any{"aud": client.ID, "exp": s.Now().Add(answerLife).Unix()}
+	for name, values := range params {
+		claims[name] = values[0]
+	}
+	return s.Keys.Sign(ctx, keys.Alg(cmp.Or(client.AnswerAlg, client.IDTokenAlg)), "JWT", claims)
+}
