@@ -16,6 +16,7 @@ import (
 // fields they came with. It stops before it leaves the site it is for, so that a test sees what an app would be sent.
 type Browser struct {
 	Site   string // the issuer; requests go nowhere else
+	From   string // address that a proxy on loopback says the browser has; "" for no proxy
 	client *http.Client
 }
 
@@ -146,7 +147,7 @@ func (b *Browser) do(req *http.Request) (*Page, error) {
 		}
 		req.Header.Set("User-Agent", "gatehouse-e2e")
 		req.Header.Set("Accept", "text/html")
-		resp, err := b.client.Do(req)
+		resp, err := b.send(req)
 		if err != nil {
 			return nil, err
 		}
@@ -177,6 +178,14 @@ func (b *Browser) do(req *http.Request) (*Page, error) {
 		}
 	}
 	return nil, errors.New("too many redirects, last to " + req.URL.Path)
+}
+
+// send gives a request the traces of a proxy.
+func (b *Browser) send(req *http.Request) (*http.Response, error) {
+	if b.From != "" {
+		req.Header.Set("X-Forwarded-For", b.From)
+	}
+	return b.client.Do(req)
 }
 
 func (b *Browser) onSite(u *url.URL) bool {
