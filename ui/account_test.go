@@ -100,12 +100,20 @@ func TestAttackAccountByAnotherSitesForm(t *testing.T) {
 func TestAccountPagesAreSealed(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	b, _ := w.member(t, alice)
+	b, u := w.member(t, alice)
+	g, err := w.people.CreateGroup(t.Context(), "", "Team Berlin", "")
+	if err == nil {
+		err = w.people.AddMember(t.Context(), "", g.ID, u.ID, true)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, route := range w.pages.accountRoutes() {
 		method, path, _ := strings.Cut(route.Pattern, " ")
-		if method != http.MethodGet || strings.HasPrefix(path, "/inbox") || strings.Contains(path, "{") {
+		if method != http.MethodGet || strings.HasPrefix(path, "/inbox") {
 			continue
 		}
+		path = strings.Replace(path, "/groups/{id}", "/groups/"+g.ID, 1)
 		p := b.get(path)
 		if p.status != http.StatusOK && path != "/account/email/link" {
 			t.Errorf("%s: status %d", path, p.status)

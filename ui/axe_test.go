@@ -94,12 +94,99 @@ var sights = []sight{
 	{"step_up", "", func(s *scene) page {
 		return s.member().get(authorize(s.app(s.t), url.Values{"acr_values": {identity.ACRMFA}}))
 	}},
+	{"passkey", "or a code, refused", func(s *scene) page {
+		s.keyed()
+		s.enrol(s.t, s.alice)
+		b := s.stranger()
+		return b.fumble(b.signIn(alice))
+	}},
+	{"passkey", "nothing else is enough", func(s *scene) page {
+		s.keyed()
+		next, _ := s.enrol(s.t, s.alice)
+		b := s.stranger()
+		b.signIn(alice)
+		b.press(b.get("/login/code"), "code-submit", map[string]string{"code": next()})
+		return b.get(authorize(s.app(s.t), url.Values{"acr_values": {identity.ACRPhishingResistant}}))
+	}},
+	{"login", "passkey refused", func(s *scene) page {
+		s.keyed()
+		b := s.stranger()
+		return b.fumble(b.get("/login"))
+	}},
+	{"step_up", "a passkey", func(s *scene) page {
+		return s.member().get(authorize(s.app(s.t), url.Values{"acr_values": {identity.ACRPhishingResistant}}))
+	}},
+	{"step_up", "by the server's policy", func(s *scene) page {
+		s.anew(func(c *Config) { c.SignInPolicy = identity.ACRMFA })
+		return s.open("/account")
+	}},
 	{"account_passkeys", "", func(s *scene) page { return s.keyed().get("/account/passkeys") }},
+	{"account_passkeys", "none, one removed", func(s *scene) page { return s.open("/account/passkeys?done=passkey_removed") }},
+	{"account_passkeys", "a name too long", func(s *scene) page {
+		b := s.keyed()
+		return b.post("/account/passkeys/rename", url.Values{"passkey": {s.passkeyID()}, "name": {strings.Repeat("x", 100)}})
+	}},
+	{"account_passkeys", "copied, the last way in", func(s *scene) page {
+		b := s.keyed()
+		for _, query := range []string{`UPDATE passkeys SET copied_at = created_at WHERE user_id = $1`, `UPDATE users SET password_hash = '' WHERE id = $1`} {
+			if _, err := s.db.Exec(s.t.Context(), query, s.alice.ID); err != nil {
+				s.t.Fatal(err)
+			}
+		}
+		return b.post("/account/passkeys/remove", url.Values{"passkey": {s.passkeyID()}})
+	}},
+	{"account_passkeys", "not at this address", func(s *scene) page {
+		s.world = newWorldAt(s.t, "https://192.0.2.1")
+		s.alice = s.person(s.t, alice)
+		return s.open("/account/passkeys")
+	}},
 	{"account_passkey_new", "", func(s *scene) page { return s.open("/account/passkeys/new") }},
+	{"account_passkey_new", "no name", func(s *scene) page {
+		b := s.member()
+		values := b.answer(b.get("/account/passkeys/new"), s.key())
+		values.Set("name", "")
+		return b.post("/account/passkeys/new", values)
+	}},
+	{"account_passkey_new", "refused", func(s *scene) page {
+		return s.member().post("/account/passkeys/new", url.Values{"name": {"Phone"}, "credential": {"{}"}})
+	}},
+	{"account_two_step_codes", "after the first passkey", func(s *scene) page {
+		b := s.member()
+		return b.touch(b.get("/account/passkeys/new"), s.key())
+	}},
+	{"account_two_step", "with a passkey", func(s *scene) page { return s.keyed().get("/account/two-step") }},
+	{"account_password", "a passkey instead", func(s *scene) page {
+		b := s.keyed()
+		s.stale()
+		return b.get("/account/password")
+	}},
 	{"confirm", "with a passkey", func(s *scene) page {
 		b := s.keyed()
 		s.clock.forward(time.Hour)
 		return b.get("/confirm?to=password")
+	}},
+	{"confirm", "passkey refused", func(s *scene) page {
+		b := s.keyed()
+		s.clock.forward(time.Hour)
+		return b.fumble(b.get("/confirm?to=password"))
+	}},
+	{"register", "with work to do", func(s *scene) page {
+		s.anew(withChallenge)
+		return s.visiting("/register")
+	}},
+	{"register", "work not done", func(s *scene) page {
+		s.anew(withChallenge)
+		b := s.stranger()
+		return b.press(b.get("/register"), "register-submit", map[string]string{"email": bob, "password": password, "challenge": ""})
+	}},
+	{"login", "with work to do", func(s *scene) page {
+		s.anew(withChallenge, func(c *Config) { c.ChallengeAlways = true })
+		return s.visiting("/login")
+	}},
+	{"login", "work not done", func(s *scene) page {
+		s.anew(withChallenge, func(c *Config) { c.ChallengeAlways = true })
+		b := s.stranger()
+		return b.press(b.get("/login"), "login-submit", map[string]string{"email": alice, "password": password, "challenge": ""})
 	}},
 	{"register", "", func(s *scene) page { return s.visiting("/register") }},
 	{"register", "problems", func(s *scene) page {
@@ -362,6 +449,23 @@ func (s *scene) keyed() *browser {
 	b := s.member()
 	b.addPasskey(s.world)
 	return b
+}
+
+// passkeyID is alice's passkey.
+func (s *scene) passkeyID() string {
+	s.t.Helper()
+	list, err := s.people.Passkeys(s.t.Context(), s.alice.ID)
+	if err != nil || len(list) == 0 {
+		s.t.Fatalf("%d passkeys, err %v", len(list), err)
+	}
+	return list[0].ID
+}
+
+// anew begins the scene again at a server with other settings.
+func (s *scene) anew(change ...func(c *Config)) {
+	s.t.Helper()
+	s.world = newWorld(s.t, change...)
+	s.alice = s.person(s.t, alice)
 }
 
 // unproven is a browser in which bob has just signed up.

@@ -52,6 +52,14 @@ func (b *browser) touch(p page, k *softkey.Key) page {
 	return b.post(attr(p.need("passkey-form"), "action"), values)
 }
 
+// fumble answers the passkey form of a page with what is no passkey.
+func (b *browser) fumble(p page) page {
+	b.t.Helper()
+	path, values := p.form("passkey-submit")
+	values.Set("credential", "{}")
+	return b.post(path, values)
+}
+
 // addPasskey gives the signed-in person of a browser a passkey through the pages.
 func (b *browser) addPasskey(w *world) *softkey.Key {
 	b.t.Helper()

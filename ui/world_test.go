@@ -128,7 +128,12 @@ func testSealer(t testing.TB) *seal.Sealer {
 // newWorld gives a world with registration open; change may adjust the pages' configuration.
 func newWorld(t testing.TB, change ...func(c *Config)) *world {
 	t.Helper()
-	issuer, err := url.Parse("https://id.example.test")
+	return newWorldAt(t, "https://id.example.test", change...)
+}
+
+func newWorldAt(t testing.TB, address string, change ...func(c *Config)) *world {
+	t.Helper()
+	issuer, err := url.Parse(address)
 	if err != nil {
 		t.Fatal(err)
 	}
