@@ -153,8 +153,8 @@ func (c Client) Validate() error {
 	if err := c.validateMessages(); err != nil {
 		return err
 	}
-	for _, acr := range c.DefaultACRValues {
-		if !slices.Contains(identity.ACRs(), acr) || len(c.DefaultACRValues) > len(identity.ACRs()) {
+	for i, acr := range c.DefaultACRValues {
+		if !slices.Contains(identity.ACRs(), acr) || slices.Contains(c.DefaultACRValues[:i], acr) {
 			return fmt.Errorf("default_acr_values %q: use each of %s at most once", acr, strings.Join(identity.ACRs(), ", "))
 		}
 	}
