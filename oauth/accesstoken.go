@@ -167,6 +167,9 @@ func (s *Server) checkAccessToken(ctx context.Context, token string) (*accessCla
 		return nil, errTokenInactive
 	}
 	if c.GrantID != "" {
+		if cut, err := s.Revocations.revoked(ctx, time.Unix(c.IssuedAt, 0), markCut(c.GrantID)); err != nil || cut {
+			return nil, cmp.Or(err, errTokenInactive)
+		}
 		if ok, err := s.mayUse(ctx, client.Client, c.Subject); err != nil || !ok {
 			return nil, cmp.Or(err, errTokenInactive)
 		}

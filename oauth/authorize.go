@@ -426,11 +426,11 @@ func (s *Server) issueCode(w http.ResponseWriter, r *http.Request, req *authoriz
 		ar.GrantScope(scope)
 	}
 	asked, _ := req.wantedACRs()
-	resp, err := s.provider.NewAuthorizeResponse(ctx, ar, &session{
+	resp, err := s.provider.NewAuthorizeResponse(ctx, ar, req.interaction.Budget.bind(&session{
 		Subject: sess.UserID, GrantID: grantID, SessionID: sess.ID, AuthTime: sess.AuthTime, RequestedAt: req.interaction.CreatedAt,
 		ACR: reportedACR(sess.ACR(), asked), Reached: sess.ACR(), AMR: sess.AMR, Nonce: req.form.Get("nonce"), Claims: req.claims,
 		Resources: req.resources.identifiers(),
-	})
+	}, began))
 	if err != nil {
 		return s.refuse(w, r, req, err)
 	}

@@ -68,6 +68,8 @@ type Client struct {
 	// OpenAPIs lets a client ask for any API that is open to clients that registered themselves.
 	OpenAPIs bool `json:"open_apis,omitempty"`
 
+	Agent bool `json:"agent,omitempty"` // acts for people without them: they are shown it apart, and may bound it
+
 	// What an operator, and nobody else, allows a client: to receive security events about the people who use it, and to end every session
 	// of a person.
 	SecurityEvents bool `json:"security_events,omitempty"`

@@ -284,10 +284,10 @@ func (s *Server) answerDevice(w http.ResponseWriter, r *http.Request, req *autho
 		}
 		answer.Code = &codeRecord{
 			ClientID: d.ClientID, IssuedAt: began, Scopes: d.Scopes, OpenID: slices.Contains(d.Scopes, scopeOpenID),
-			Session: &session{
+			Session: req.interaction.Budget.bind(&session{
 				Subject: sess.UserID, GrantID: grantID, SessionID: sess.ID, AuthTime: sess.AuthTime, RequestedAt: d.CreatedAt, ACR: sess.ACR(), AMR: sess.AMR,
 				Resources: d.Resources,
-			},
+			}, began),
 		}
 		if err := s.Outbox.enter(ctx, req.client, sess.UserID, sess.ID); err != nil {
 			return s.refuse(w, r, req, err)

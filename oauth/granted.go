@@ -20,6 +20,8 @@ type Granted struct {
 	UsedAt     time.Time      `json:"used_at"`
 	ExpiresAt  time.Time      `json:"expires_at"`
 	RevokedAt  time.Time      `json:"revoked_at,omitzero"`
+	PausedAt   time.Time      `json:"paused_at,omitzero"`
+	UsesLeft   *int64         `json:"uses_left,omitempty"`
 }
 
 // Granted lists everything that is kept about a person's authorizations, those that have ended among them.
@@ -27,12 +29,17 @@ func (g *Grants) Granted(ctx context.Context, userID string) ([]Granted, error) 
 	list := []Granted{}
 	err := g.db.Query(ctx, func(row db.Scanner) error {
 		var one Granted
-		var created, used, expires, revoked db.Time
-		err := row.Scan(&one.ID, &one.ClientID, &one.SessionID, db.JSON(&one.Scopes), db.JSON(&one.Details), &created, &used, &expires, &revoked)
+		var created, used, expires, revoked, paused db.Time
+		var uses int64
+		err := row.Scan(&one.ID, &one.ClientID, &one.SessionID, db.JSON(&one.Scopes), db.JSON(&one.Details), &created, &used, &expires, &revoked, &paused, &uses)
+		one.PausedAt = paused.Time
+		if uses >= 0 {
+			one.UsesLeft = &uses
+		}
 		one.CreatedAt, one.UsedAt, one.ExpiresAt, one.RevokedAt = created.Time, used.Time, expires.Time, revoked.Time
 		list = append(list, one)
 		return err
-	}, `SELECT id, client_id, session_id, scopes, session, created_at, used_at, expires_at, revoked_at FROM grants WHERE user_id = $1 ORDER BY id`, userID)
+	}, `SELECT id, client_id, session_id, scopes, session, created_at, used_at, expires_at, revoked_at, paused_at, COALESCE(uses_left, -1) FROM grants WHERE user_id = $1 ORDER BY id`, userID)
 	if err != nil {
 		return nil, fmt.Errorf("list grants: %w", err)
 	}

@@ -59,7 +59,8 @@ type grant struct {
 	Session                         *session
 	Generation                      int64
 	CreatedAt, UsedAt, ExpiresAt    time.Time
-	RevokedAt                       time.Time
+	RevokedAt, PausedAt             time.Time
+	UsesLeft                        int64 // -1: no bound
 
 	current, previous []byte // hashes of refresh tokens
 }
@@ -68,11 +69,11 @@ type grant struct {
 // exists already, revoked, and stays so.
 func (g *Grants) create(ctx context.Context, row *grant, token string) error {
 	_, err := g.db.Exec(ctx, `
-		INSERT INTO grants (id, user_id, client_id, session_id, scopes, session, refresh_hash, previous_hash, generation, created_at, used_at, expires_at)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 1, $9, $10, $11)
+		INSERT INTO grants (id, user_id, client_id, session_id, scopes, session, refresh_hash, previous_hash, generation, created_at, used_at, expires_at, uses_left)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 1, $9, $10, $11, $12)
 		ON CONFLICT (id) DO NOTHING`,
 		row.ID, row.UserID, row.ClientID, row.SessionID, db.JSON(&row.Scopes), db.JSON(row.Session), hashRefreshToken(token), []byte{},
-		db.At(row.CreatedAt), db.At(row.UsedAt), db.At(row.ExpiresAt))
+		db.At(row.CreatedAt), db.At(row.UsedAt), db.At(row.ExpiresAt), bound(row.Session.Uses))
 	if errors.Is(err, db.ErrNotFound) { // the person or the client was deleted
 		return errGrantOver
 	}
@@ -106,14 +107,17 @@ func (g *Grants) rotate(ctx context.Context, token, clientID string, scopes []st
 	row := &grant{ID: t.grantID.String(), ClientID: clientID, Session: &session{}, Generation: int64(t.generation) + 1, UsedAt: now}
 	// A genuine token is ahead of its row only if the database has lost the rotation that made it, in a crash or by being restored.
 	// So the rotation need not wait for the disk: its loss is made good here by the token itself.
+	var expires db.Time
 	err := g.db.QueryRow(g.db.Hasty(ctx), `
-		UPDATE grants SET refresh_hash = $1, previous_hash = $6, generation = $5 + 1, used_at = $2
+		UPDATE grants SET refresh_hash = $1, previous_hash = $6, generation = $5 + 1, used_at = $2, uses_left = uses_left - 1
 		WHERE id = $3 AND client_id = $4 AND (generation = $5 AND refresh_hash = $6 OR generation < $5) AND revoked_at IS NULL AND expires_at > $2
+			AND paused_at IS NULL AND (uses_left IS NULL OR uses_left > 0)
 			AND EXISTS (SELECT 1 FROM users WHERE users.id = grants.user_id AND users.status = 'active')
-		RETURNING user_id, session_id, scopes, session`,
+		RETURNING user_id, session_id, scopes, session, expires_at`,
 		hashRefreshToken(successor), db.At(now), row.ID, clientID, int64(t.generation), hashRefreshToken(token)).
-		Scan(&row.UserID, &row.SessionID, db.JSON(&row.Scopes), db.JSON(row.Session))
+		Scan(&row.UserID, &row.SessionID, db.JSON(&row.Scopes), db.JSON(row.Session), &expires)
 	if err == nil {
+		row.ExpiresAt, row.Session.Until = expires.Time, expires.Time
 		return row, successor, nil
 	}
 	if !errors.Is(err, db.ErrNotFound) {
@@ -134,11 +138,14 @@ func (g *Grants) replay(ctx context.Context, t refreshToken, token, successor, c
 	if !row.RevokedAt.IsZero() || !row.ExpiresAt.After(now) {
 		return nil, "", db.ErrNotFound
 	}
+	row.Session.Until = row.ExpiresAt
 	old := int64(t.generation) < row.Generation
 	justRotated := int64(t.generation) == row.Generation-1 && hmac.Equal(row.previous, hashRefreshToken(token)) && bytes.Equal(row.current, hashRefreshToken(successor))
 	switch {
 	case row.ClientID == clientID && !old:
-		return nil, "", db.ErrNotFound // the account is disabled
+		return nil, "", db.ErrNotFound // the account is disabled, or the grant paused or used up
+	case row.ClientID == clientID && justRotated && !row.PausedAt.IsZero():
+		return nil, "", db.ErrNotFound
 	case row.ClientID == clientID && justRotated && now.Sub(row.UsedAt) <= g.window:
 		active, err := g.userActive(ctx, row.UserID)
 		if err != nil || !active {
@@ -159,6 +166,14 @@ func (g *Grants) userActive(ctx context.Context, userID string) (bool, error) {
 	return n == 1, err
 }
 
+// bound is what a column keeps of a number of uses.
+func bound(uses int64) any {
+	if uses == 0 {
+		return nil
+	}
+	return uses
+}
+
 // find returns the living grant of a refresh token that is current (or ahead, see rotate), or db.ErrNotFound. It changes
 // nothing.
 func (g *Grants) find(ctx context.Context, token string) (*grant, error) {
@@ -168,6 +183,9 @@ func (g *Grants) find(ctx context.Context, token string) (*grant, error) {
 	}
 	t, _ := parseRefreshToken(g.key, token)
 	if int64(t.generation) <= row.Generation && !hmac.Equal(row.current, hashRefreshToken(token)) {
+		return nil, db.ErrNotFound
+	}
+	if !row.PausedAt.IsZero() || row.UsesLeft == 0 {
 		return nil, db.ErrNotFound
 	}
 	return row, nil
@@ -194,12 +212,14 @@ func (g *Grants) family(ctx context.Context, token string) (*grant, error) {
 
 func (g *Grants) byID(ctx context.Context, id string) (*grant, error) {
 	row := &grant{ID: id, Session: &session{}}
-	var created, used, expires, revoked db.Time
+	var created, used, expires, revoked, paused db.Time
 	err := g.db.QueryRow(ctx, `
-		SELECT user_id, client_id, session_id, scopes, session, refresh_hash, previous_hash, generation, created_at, used_at, expires_at, revoked_at
+		SELECT user_id, client_id, session_id, scopes, session, refresh_hash, previous_hash, generation, created_at, used_at, expires_at, revoked_at,
+			paused_at, COALESCE(uses_left, -1)
 		FROM grants WHERE id = $1`, id).
 		Scan(&row.UserID, &row.ClientID, &row.SessionID, db.JSON(&row.Scopes), db.JSON(row.Session), &row.current, &row.previous, &row.Generation,
-			&created, &used, &expires, &revoked)
+			&created, &used, &expires, &revoked, &paused, &row.UsesLeft)
+	row.PausedAt = paused.Time
 	row.CreatedAt, row.UsedAt, row.ExpiresAt, row.RevokedAt = created.Time, used.Time, expires.Time, revoked.Time
 	return row, err
 }

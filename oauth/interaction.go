@@ -29,6 +29,7 @@ type interaction struct {
 	Denied     bool       `json:"denied,omitempty"`      // the person refused
 	Unproven   bool       `json:"unproven,omitempty"`    // the person did not prove what is demanded
 	Reason     string     `json:"reason,omitempty"`
+	Budget     *Budget    `json:"budget,omitempty"` // laid on it by the person
 	Pushed     string     `json:"pushed,omitempty"` // key of the pushed request that it answers
 
 	saved bool
@@ -157,7 +158,7 @@ func (s *Server) Interaction(ctx context.Context, id, userID string) (Interactio
 	out := Interaction{
 		ID: id, Client: req.client.Client, Scopes: req.consentScopes(), NewScopes: req.consentScopes(), LoginHint: req.form.Get("login_hint"),
 		UILocales: strings.Fields(req.form.Get("ui_locales")), Prompt: req.prompt, ACRValues: strings.Fields(req.form.Get("acr_values")),
-		AppScheme: appScheme(req.redirect), Reason: in.Reason, CreatedAt: in.CreatedAt,
+		AppScheme: appScheme(req.redirect), Reason: in.Reason, CreatedAt: in.CreatedAt, Agent: isAgent(req.client.Client),
 	}
 	out.Stranger, out.Resources = strangerOf(req), req.resources.public()
 	if d := req.device; d != nil {

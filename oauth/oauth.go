@@ -84,6 +84,7 @@ type Interaction struct {
 	AppScheme string     // "com.example.app:" if the app is a program with a private-use scheme; empty: a website
 	Resources []Resource // the APIs that the app asked to reach by name (RFC 8707)
 	Device    *Device    // the device that asked (RFC 8628); nil: an app with a redirect
+	Agent     bool       // the app acts for people without them: they may lay a budget on it
 	Reason    string     // why a signed-in person must sign in again: "" | "reauth" | "account"; "mfa" or "phr": must prove more
 	CreatedAt time.Time
 }

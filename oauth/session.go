@@ -23,6 +23,9 @@ type session struct {
 	Claims      *claims   `json:"claims,omitempty"`    // the claims parameter (OpenID Connect Core §5.5)
 	Resources   []string  `json:"resources,omitempty"` // the audiences that were asked for (RFC 8707); none: those of the client
 
+	Until time.Time `json:"until,omitzero"` // when the grant ends, if sooner than the server's
+	Uses  int64     `json:"uses,omitempty"` // how often the grant may be used; 0: no bound
+
 	expires map[fosite.TokenType]time.Time
 	id      *jwt.IDTokenClaims
 	headers *jwt.Headers
@@ -35,6 +38,9 @@ var _ openid.Session = (*session)(nil)
 func (s *session) SetExpiresAt(kind fosite.TokenType, at time.Time) {
 	if s.expires == nil {
 		s.expires = make(map[fosite.TokenType]time.Time, 3)
+	}
+	if kind == fosite.AccessToken && !s.Until.IsZero() && s.Until.Before(at) { // no token outlives its grant
+		at = s.Until
 	}
 	s.expires[kind] = at
 }

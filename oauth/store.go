@@ -167,6 +167,9 @@ func (s *store) CreateRefreshTokenSession(ctx context.Context, token, _ string, 
 		ID: sess.GrantID, UserID: sess.Subject, ClientID: r.GetClient().GetID(), SessionID: sess.SessionID,
 		Scopes: r.GetGrantedScopes(), Session: sess, CreatedAt: grantedAt(sess.GrantID), UsedAt: now, ExpiresAt: now.Add(s.grantLife(st.client)),
 	}
+	if !sess.Until.IsZero() && sess.Until.Before(st.grant.ExpiresAt) {
+		st.grant.ExpiresAt = sess.Until
+	}
 	return s.Grants.create(ctx, st.grant, token)
 }
 

@@ -145,7 +145,7 @@ func checkRegistered(ctx context.Context, client *registration, sess *session) e
 func (s *Server) checkIssued(ctx context.Context) error {
 	st := requestState(ctx)
 	if st.code == nil {
-		return nil
+		return s.checkCut(ctx, st.grant)
 	}
 	sess := st.code.Session
 	revoked, err := s.Revocations.revoked(ctx, grantedAt(sess.GrantID), markSession(sess.SessionID), markUser(sess.Subject), markApp(sess.Subject, st.client.ID))
@@ -161,4 +161,16 @@ func (s *Server) checkIssued(ctx context.Context) error {
 		}
 	}
 	return errGrantOver
+}
+
+// checkCut looks, after a token was renewed, whether the person paused or shrank the grant meanwhile.
+func (s *Server) checkCut(ctx context.Context, g *grant) error {
+	if g == nil {
+		return nil
+	}
+	cut, err := s.Revocations.revoked(ctx, g.UsedAt, markCut(g.ID))
+	if err == nil && cut {
+		err = errGrantOver
+	}
+	return err
 }

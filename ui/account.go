@@ -84,7 +84,7 @@ func (p *Pages) confirmed(next handler) handler {
 // that no link from elsewhere can put words of its own on our pages.
 var accountNotices = []string{
 	"group_joined", "group_declined", "group_invited", "group_uninvited", "group_removed", "passkey_added", "passkey_renamed", "passkey_removed",
-	"app_off", "saved", "email_sent", "email", "password", "two_step_off", "withdrawn", "session_ended", "sessions_ended", "confirmed", "export", "kept",
+	"app_off", "saved", "email_sent", "email", "password", "two_step_off", "withdrawn", "agent_paused", "agent_resumed", "agent_shrunk", "agent_limited", "agent_ended", "session_ended", "sessions_ended", "confirmed", "export", "kept",
 }
 
 // done gives the locale key of the notice that a request asks for, or "".

@@ -391,6 +391,15 @@ var sights = []sight{
 		return b.get("/account/apps")
 	}},
 	{"account_apps", "none", func(s *scene) page { return s.open("/account/apps") }},
+	{"account_agents", "", func(s *scene) page {
+		b := s.member()
+		b.letAct(s.world)
+		return b.get("/account/agents")
+	}},
+	{"consent", "agent", func(s *scene) page {
+		return s.member().get(authorize(s.app(s.t, func(c *oauth.Client) { c.Agent = true }), nil))
+	}},
+	{"account_agents", "none", func(s *scene) page { return s.open("/account/agents") }},
 	{"account_sessions", "", func(s *scene) page { s.member(); return s.open("/account/sessions") }},
 	{"account_activity", "", func(s *scene) page { return s.open("/account/activity") }},
 	{"account_disowned", "", func(s *scene) page {

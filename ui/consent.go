@@ -20,6 +20,7 @@ type consentPage struct {
 	Device *consentDevice
 
 	Stranger *oauth.Stranger // the app has registered itself
+	Lives    []budgetLife    // the app acts for people without them: for how long may it?
 }
 
 // scopeLine is one thing the app asks for.
@@ -33,6 +34,7 @@ type scopeLine struct {
 type consentForm struct {
 	Allow  bool
 	Person string
+	Budget oauth.Budget
 }
 
 func readConsent(r *http.Request) (consentForm, error) {
@@ -42,7 +44,8 @@ func readConsent(r *http.Request) (consentForm, error) {
 	}
 	switch f.value("decision") {
 	case "allow":
-		return consentForm{Allow: true, Person: f.value("person")}, nil
+		b, err := readBudget(f)
+		return consentForm{Allow: true, Person: f.value("person"), Budget: b}, err
 	case "deny":
 		return consentForm{Person: f.value("person")}, nil
 	}
@@ -61,6 +64,9 @@ func (p *Pages) showConsent(w http.ResponseWriter, r *http.Request, v visit, u i
 	in, l := v.Interaction, p.locale(r.Context())
 	content := consentPage{ID: v.ID, App: v.app(), Email: u.Email, Person: u.ID, More: len(in.NewScopes) > 0 && len(in.NewScopes) < len(in.Scopes)}
 	content.Stranger = in.Stranger
+	if in.Agent {
+		content.Lives = l.budgetLives()
+	}
 	content.Device = p.consentDevice(l, in.Device, u.Preferences.Zone)
 	content.APIs = in.Resources
 	for _, scope := range in.Scopes {
@@ -108,6 +114,11 @@ func (p *Pages) consent(w http.ResponseWriter, r *http.Request) error {
 			return expired(err)
 		}
 		return p.onward(w, r, v, v.Session)
+	}
+	if f.Budget != (oauth.Budget{}) {
+		if err := p.OAuth.Bound(r.Context(), v.ID, f.Budget); err != nil {
+			return expired(err)
+		}
 	}
 	if err := p.OAuth.Approve(r.Context(), v.ID, v.Session); err != nil {
 		return expired(err)

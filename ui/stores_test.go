@@ -33,6 +33,7 @@ func TestOnPostgresAndRedis(t *testing.T) {
 		"two-step sign-in":            TestTwoStepSetup,
 		"email":                       TestEmailChange,
 		"sessions":                    TestSessions,
+		"agents":                      TestAgents,
 		"activity":                    TestActivity,
 		"this was not me":             TestThisWasNotMe,
 		"download my data":            TestDownloadMyData,

@@ -51,6 +51,7 @@ type clientFields struct {
 	TOSURI         *string        `name:"tos-uri" help:"Terms of service." placeholder:"URL"`
 	Contact        []string       `help:"Address of somebody responsible; repeat." placeholder:"EMAIL" sep:"none"`
 	OpenAPIs       *bool          `name:"open-apis" negatable:"" help:"The app may ask for any API that is open to apps that registered themselves."`
+	Agent          *bool          `negatable:"" help:"The app acts for people without them, as AI agents do: they see it apart at /account/agents and may bound it. The profile mcp implies it."`
 	SecurityEvents *bool          `negatable:"" help:"The app may receive security events about people who use it (SSF); it also needs the scope ssf.manage and the grant type client_credentials."`
 	RevokesPeople  *bool          `name:"global-token-revocation" negatable:"" help:"The app may end every session and token of anybody; it also needs the scope global_token_revocation and the grant type client_credentials."`
 	PostLogoutURI  []string       `name:"post-logout-redirect-uri" help:"Where people may go after signing out; repeat for several." placeholder:"URL" sep:"none"`
@@ -78,6 +79,7 @@ func (f *clientFields) apply(c *oauth.Client) {
 	set(&c.TOSURI, f.TOSURI)
 	set(&c.AccessTokenTTL, f.AccessTokenTTL)
 	set(&c.OpenAPIs, f.OpenAPIs)
+	set(&c.Agent, f.Agent)
 	set(&c.SecurityEvents, f.SecurityEvents)
 	set(&c.RevokesPeople, f.RevokesPeople)
 	setPolicy(c, f.SignInPolicy)
@@ -179,6 +181,9 @@ func writeClient(w io.Writer, c oauth.Client, secret string) {
 	row("post_logout_redirect_uris", strings.Join(c.PostLogoutRedirectURIs, " "))
 	if c.OpenAPIs {
 		row("open_apis", yes(true))
+	}
+	if c.Agent {
+		row("agent", yes(true))
 	}
 	if c.SecurityEvents {
 		row("security_events", yes(true))
