@@ -244,7 +244,8 @@ func (d *Directory) dropLinked(ctx context.Context, userID string) error {
 }
 
 // StartSessionVia is StartSession for a sign-in that came by a provider, if via names one. A provider that is disabled by now, or at
-// which the person has no linked account any more (login racing with an unlinking or a reset), gives ErrNotFound.
+// which the person has no linked account any more (login racing with an unlinking or a reset), gives ErrNotFound. The time of the
+// session's proof is the provider's, if that says when it has asked: apps that demand a recent one (max_age) shall get one.
 func (d *Directory) StartSessionVia(ctx context.Context, via Via, userID string, amr []string, dev Device, oldToken string, passwordAt time.Time) (token string, s Session, err error) {
 	if via.Provider == "" {
 		return d.StartSession(ctx, userID, amr, dev, oldToken, passwordAt)
@@ -257,6 +258,10 @@ func (d *Directory) StartSessionVia(ctx context.Context, via Via, userID string,
 			AND EXISTS (SELECT 1 FROM linked_accounts WHERE user_id = $3 AND provider_id = $2)`, s.ID, via.Provider, userID)
 		if err == nil && n == 0 {
 			err = fmt.Errorf("provider is disabled, or linked no more: %w", ErrNotFound)
+		}
+		if err == nil && !via.ProvenAt.IsZero() && via.ProvenAt.Before(s.AuthTime) {
+			s.AuthTime = via.ProvenAt
+			_, err = d.db.Exec(ctx, `UPDATE sessions SET auth_time = $2 WHERE id = $1`, s.ID, db.At(s.AuthTime))
 		}
 		return err
 	})

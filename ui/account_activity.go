@@ -144,7 +144,7 @@ func (p *Pages) disown(w http.ResponseWriter, r *http.Request, s identity.Sessio
 		return err
 	}
 	p.Audit.Record(ctx, audit.Event{Action: "account.disown", Actor: u.ID, UserID: u.ID})
-	if _, err := p.People.EndSessions(ctx, u.ID, ""); err != nil {
+	if err := p.People.Disown(ctx, u.ID); err != nil {
 		return err
 	}
 	p.Site.ClearSessionToken(w)

@@ -11,6 +11,7 @@ import (
 	"github.com/gatehouse-id/gatehouse/identity"
 	"github.com/gatehouse-id/gatehouse/internal/challenge"
 	"github.com/gatehouse-id/gatehouse/internal/upstream"
+	"github.com/gatehouse-id/gatehouse/oauth"
 )
 
 // Several ways lead into one account. These attacks take the one that another one's rule has forgotten.
@@ -180,6 +181,7 @@ func TestAttackPreHijackedAccountAndMailCode(t *testing.T) {
 	thief := w.browser(t)
 	p := thief.byProvider(t, i, thief.get("/login"), "acme", ada(person{"email_verified": false}))
 	thief.press(p, "create-submit", map[string]string{"new-email": alice})
+	w.pages.Wait() // the mail to prove the address
 	b := w.browser(t)
 	b.askCode("/login", alice)
 	link := w.mailLink(t, alice)
@@ -210,4 +212,49 @@ func TestAttackChallengeSkippedByConnecting(t *testing.T) {
 	values.Del("challenge")
 	b.post(path, values).want(http.StatusUnprocessableEntity, "connect-submit")
 	nobodyIn(t, b)
+}
+
+// "This wasn't me" must not leave the thief the door that he has made himself, nor a mail that moves the account to his address.
+func TestAttackWayBackAfterDisowning(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	i := newIDP(t, w)
+	i.provider(t, "acme")
+	u := w.person(t, alice)
+	w.linked(t, u, i, "acme", "ada-at-acme")
+	moves, err := w.people.NewLink(t.Context(), u.ID, identity.ChangeEmail, "mallory@example.com")
+	if err != nil {
+		t.Fatal(err)
+	}
+	thief, b := w.browser(t), w.browser(t)
+	atAccount(t, thief.byProvider(t, i, thief.get("/login"), "acme", ada()))
+	b.signIn(alice)
+	b.press(b.get("/account/activity"), "not-me-submit", nil).want(http.StatusOK, "disowned").says("No account elsewhere", "your passkeys")
+	nobodyIn(t, thief)
+	thief.byProvider(t, i, thief.get("/login"), "acme", ada()).want(http.StatusOK, "connect-submit")
+	nobodyIn(t, thief)
+	if _, _, err := w.people.ChangeEmail(t.Context(), moves); err == nil {
+		t.Error("the account has moved to the thief's address")
+	}
+}
+
+// An app that demands a recent proof hears when the provider has asked, not when it let the person through.
+func TestAttackMaxAgeBySilentProvider(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	i := newIDP(t, w)
+	i.provider(t, "acme")
+	u := w.person(t, alice)
+	w.linked(t, u, i, "acme", "ada-at-acme")
+	c := w.app(t, func(c *oauth.Client) { c.FirstParty = true })
+	b := w.browser(t)
+	asked := w.clock.now().Add(-time.Hour)
+	atAccount(t, b.byProvider(t, i, b.get("/login"), "acme", ada(person{"auth_time": asked.Unix()})))
+	if s := b.session(w); !s.AuthTime.Equal(time.Unix(asked.Unix(), 0)) {
+		t.Errorf("proven at %s, want %s", s.AuthTime, asked)
+	}
+	p := b.get(authorize(c, url.Values{"max_age": {"600"}})).want(http.StatusOK, "provider-acme")
+	if p = b.byProvider(t, i, p, "acme", ada(person{"auth_time": w.clock.now().Unix()})); !strings.Contains(p.away, "code=") {
+		t.Errorf("after a fresh proof at %s %s", p.url, p.away)
+	}
 }
