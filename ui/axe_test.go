@@ -160,6 +160,12 @@ var sights = []sight{
 		s.stale()
 		return b.get("/account/password")
 	}},
+	{"account_password", "the first one, by passkey", func(s *scene) page { return s.onlyPasskey().get("/account/password") }},
+	{"account_password", "none, nothing proven", func(s *scene) page {
+		b := s.onlyPasskey()
+		s.stale()
+		return b.get("/account/password")
+	}},
 	{"confirm", "with a passkey", func(s *scene) page {
 		b := s.keyed()
 		s.clock.forward(time.Hour)
@@ -457,6 +463,16 @@ func (s *scene) keyed() *browser {
 	s.t.Helper()
 	b := s.member()
 	b.addPasskey(s.world)
+	return b
+}
+
+// onlyPasskey is a browser of alice, who has a passkey and no password.
+func (s *scene) onlyPasskey() *browser {
+	s.t.Helper()
+	b := s.keyed()
+	if _, err := s.db.Exec(s.t.Context(), `UPDATE users SET password_hash = '' WHERE id = $1`, s.alice.ID); err != nil {
+		s.t.Fatal(err)
+	}
 	return b
 }
 

@@ -241,6 +241,152 @@ func TestCopiedPasskeyIsTold(t *testing.T) {
 	fresh.get("/account/passkeys").says("Refused")
 }
 
+// Who has no password can set one after a fresh proof by passkey, and by no weaker one; the passkey is asked for beside it afterwards.
+func TestFirstPasswordByPasskey(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	u := w.person(t, alice)
+	b := w.browser(t)
+	b.signIn(alice)
+	k := b.addPasskey(w)
+	if _, err := w.db.Exec(t.Context(), `UPDATE users SET password_hash = '' WHERE id = $1`, u.ID); err != nil {
+		t.Fatal(err)
+	}
+	w.stale()
+	const chosen = "quarz.lampion-58-otter"
+	p := b.get("/account/password").want(http.StatusOK, "passkey-link", "set-password")
+	if p.id("password") != nil {
+		t.Error("a stale session is offered the form")
+	}
+	b.post("/account/password", url.Values{"person": {u.ID}, "current": {""}, "password": {chosen}}).want(http.StatusUnprocessableEntity)
+	if w.user(t, u.ID).HasPassword {
+		t.Fatal("a stale session has set a password")
+	}
+	other := w.browser(t)
+	other.touch(other.get("/login"), k).want(http.StatusOK, "sign-out")
+	p = b.touch(b.get(attr(p.need("passkey-link"), "href")).want(http.StatusOK, "passkey-form"), k).want(http.StatusOK, "password-submit")
+	if p.id("current") != nil || p.id("code") != nil {
+		t.Error("asks for a password that there is not")
+	}
+	b.press(p, "password-submit", map[string]string{"password": "short"}).want(http.StatusUnprocessableEntity, "password-submit")
+	b.press(p, "password-submit", map[string]string{"password": chosen}).want(http.StatusOK, "done")
+	if m := w.mailTo(t, alice); !strings.Contains(m.Subject, "password") {
+		t.Errorf("mail %q", m.Subject)
+	}
+	other.get("/account").want(http.StatusOK, "login-submit")
+	fresh := w.browser(t)
+	p = fresh.press(fresh.get("/login"), "login-submit", map[string]string{"email": alice, "password": chosen}).want(http.StatusOK, "passkey-submit")
+	fresh.touch(p, k).want(http.StatusOK, "sign-out")
+	// From now on the old one is asked for, however fresh the proof.
+	b.post("/account/password", url.Values{"person": {u.ID}, "current": {""}, "password": {"ochre-lantern-42-meadow"}}).want(http.StatusUnprocessableEntity, "current-problem")
+}
+
+// Whoever knows the password can use up the tries for codes. The owner's passkey opens the account all the same.
+func TestAttackLockedOutByCodes(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	u := w.person(t, alice)
+	b := w.browser(t)
+	b.signIn(alice)
+	k := b.addPasskey(w)
+	next, _ := w.enrol(t, u)
+	thief := w.browser(t)
+	thief.signIn(alice)
+	for i := range 20 {
+		thief.post("/login/code", url.Values{"code": {"000000"}})
+		if i%3 == 2 {
+			thief.signIn(alice)
+		}
+	}
+	code := next()
+	thief.signIn(alice)
+	if thief.post("/login/code", url.Values{"code": {code}}); thief.cookie("gatehouse-session") != "" {
+		t.Fatal("the tries are not counted")
+	}
+	fresh := w.browser(t)
+	fresh.touch(fresh.signIn(alice).want(http.StatusOK, "passkey-submit"), k).want(http.StatusOK, "sign-out")
+}
+
+// max_age wants the first factor anew and acr the second: neither stands in for the other.
+func TestMaxAgeTogetherWithACR(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	u := w.person(t, alice)
+	c := w.app(t, func(c *oauth.Client) { c.FirstParty = true })
+	b := w.browser(t)
+	b.signIn(alice)
+	next, _ := w.enrol(t, u)
+	long := func() time.Time {
+		t.Helper()
+		at := w.clock.now().Add(-time.Hour)
+		if _, err := w.db.Exec(t.Context(), `UPDATE sessions SET auth_time = $1`, db.At(at)); err != nil {
+			t.Fatal(err)
+		}
+		return at
+	}
+	before := long()
+	demand := url.Values{"max_age": {"600"}, "acr_values": {identity.ACRMFA}}
+	p := b.get(authorize(c, demand)).want(http.StatusOK, "login-submit")
+	b.get("/login/code?" + p.url.RawQuery)
+	if q := b.post("/login/code?"+p.url.RawQuery, url.Values{"code": {next()}}); q.away != "" {
+		t.Fatalf("the code alone led to %s", q.away)
+	}
+	p = b.get(authorize(c, demand)).want(http.StatusOK, "login-submit")
+	p = b.press(p, "login-submit", map[string]string{"password": password}).want(http.StatusOK, "code-submit")
+	if p = b.press(p, "code-submit", map[string]string{"code": next()}); !strings.Contains(p.away, "code=") {
+		t.Fatalf("not back at the app: %s %s", p.url, p.away)
+	}
+	if s := b.session(w); s.ACR() != identity.ACRMFA || !s.AuthTime.After(before.Add(50*time.Minute)) {
+		t.Errorf("session %+v", s)
+	}
+
+	// A passkey is both at once.
+	k := b.addPasskey(w)
+	long()
+	demand.Set("acr_values", identity.ACRPhishingResistant)
+	p = b.get(authorize(c, demand)).want(http.StatusOK, "login-submit", "passkey-submit")
+	if p = b.touch(p, k); !strings.Contains(p.away, "code=") {
+		t.Fatalf("not back at the app: %s %s", p.url, p.away)
+	}
+	if s := b.session(w); s.ACR() != identity.ACRPhishingResistant || w.clock.now().Sub(s.AuthTime) > time.Minute {
+		t.Errorf("session %+v", s)
+	}
+}
+
+// A sign-in elsewhere that needs the passkey as its second step still says by whom it came, and links what it was to link.
+func TestPasskeyAfterSignInElsewhere(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	i := newIDP(t, w)
+	n := i.provider(t, "acme")
+	u := w.person(t, alice)
+	b := w.browser(t)
+	b.signIn(alice)
+	k := b.addPasskey(w)
+	first := w.browser(t)
+	p := first.byProvider(t, i, first.get("/login"), "acme", ada()).want(http.StatusOK, "connect-submit")
+	p = first.press(p, "connect-submit", map[string]string{"email": alice, "password": password}).want(http.StatusOK, "passkey-submit")
+	if list, _ := w.people.LinkedAccounts(t.Context(), u.ID); len(list) != 0 {
+		t.Fatal("linked before the second factor")
+	}
+	atAccount(t, first.touch(p, k))
+	if list, err := w.people.LinkedAccounts(t.Context(), u.ID); err != nil || len(list) != 1 {
+		t.Fatalf("links %+v, %v", list, err)
+	}
+	second, late := w.browser(t), w.browser(t)
+	atAccount(t, second.touch(second.byProvider(t, i, second.get("/login"), "acme", ada()).want(http.StatusOK, "passkey-submit"), k))
+	if got := strings.Join(second.session(w).AMR, " "); got != "fed hwk user mfa" {
+		t.Errorf("amr %q", got)
+	}
+	p = late.byProvider(t, i, late.get("/login"), "acme", ada()).want(http.StatusOK, "passkey-submit")
+	n.Disabled = true
+	if _, err := w.others.Update(t.Context(), n, ""); err != nil {
+		t.Fatal(err)
+	}
+	late.touch(p, k).want(http.StatusOK, "login-submit")
+	nobodyIn(t, late)
+}
+
 // stepUps are requests of an app that demand more than the session has reached.
 func TestStepUpAsksForWhatIsMissing(t *testing.T) {
 	t.Parallel()
