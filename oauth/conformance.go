@@ -19,6 +19,7 @@ type Running struct {
 	PushedTTL        time.Duration
 	KeyRotation      time.Duration
 	RequireDPoPNonce bool
+	Certification    bool // the test profile, which takes protection away
 	Keys             []keys.Key
 	Clients          []Client
 	At               time.Time
@@ -95,6 +96,12 @@ var serverRules = []struct {
 	{
 		standard: standardBCP, reference: "RFC 9700 §2.5", rule: "Signing keys change within a year.", should: true,
 		broken: func(r Running) string { return longer(r.KeyRotation, 366*24*time.Hour) }, fix: "GATEHOUSE_KEY_ROTATION=90d",
+	},
+	{
+		standard: standardBCP, reference: "RFC 9700 §4", rule: "No protection is switched off for tests.",
+		broken: func(r Running) string {
+			return unless(!r.Certification, "the test profile is on: nothing limits guessing")
+		}, fix: "GATEHOUSE_CERTIFICATION=off",
 	},
 	{
 		standard: standardOAuth, reference: "RFC 9068 §2.1, RFC 8414 §2", rule: "A key of each algorithm signs, and none is used for longer than its time.",

@@ -303,7 +303,7 @@ func readDocument(id string, body []byte, header http.Header) (*registration, er
 	}
 	c = c.WithDefaults()
 	c.LogoutAddresses, c.InitiateLoginURI = LogoutAddresses{}, "" // nobody has looked at them
-	c.Profile = ProfileMCP // whoever publishes a document is an agent, or lives by the rules of one
+	c.Profile = ProfileMCP                                        // whoever publishes a document is an agent, or lives by the rules of one
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}

@@ -149,6 +149,7 @@ func TestAssess(t *testing.T) {
 			c.RedirectURIs = []string{"http://app.example/"}
 			r.Clients = []Client{c}
 		}, "The registration is one that this release would accept."},
+		"test profile":    {func(r *Running) { r.Certification = true }, "No protection is switched off for tests."},
 		"disabled client": {func(r *Running) { c := fapi; c.DPoPBound, c.Disabled = false, true; r.Clients = []Client{c} }, ""},
 	} {
 		r := good()

@@ -19,7 +19,9 @@ func (h *harness) opened(t testing.TB, who string) {
 	t.Helper()
 	h.SelfRegistered.Registration = who
 	mux := http.NewServeMux()
-	web.Mount(mux, h.Site, h.Routes(), func(_ http.ResponseWriter, _ *http.Request, err error) { t.Errorf("handler returned an error: %v", err) })
+	web.Mount(mux, h.Site, h.Routes(), func(_ http.ResponseWriter, _ *http.Request, err error) {
+		t.Errorf("handler returned an error: %v", err)
+	})
 	h.handler = http.MaxBytesHandler(mux, 64<<10)
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -84,6 +85,12 @@ type strangers struct {
 	PerHour      int      `name:"limit-client-registrations" env:"GATEHOUSE_LIMIT_CLIENT_REGISTRATIONS" default:"20" placeholder:"N" group:"limits" help:"Apps that register themselves from one network in an hour. [${default}]"`
 }
 
+// certification is the test profile: what certification runs need and no server of people may have.
+type certification struct {
+	Mode string `name:"certification" env:"GATEHOUSE_CERTIFICATION" default:"off" enum:"off,on,force" placeholder:"WHETHER" group:"try" help:"For certification runs: no limits on guessing, and addresses that apps name may be on loopback. on wants issuer and listen address on loopback; force does not ask. Never where people are. [${default}]"`
+	CA   string `name:"certification-ca" env:"GATEHOUSE_CERTIFICATION_CA" placeholder:"PATH" group:"try" help:"Authorities (PEM) to trust beside the system's when asking apps, in a certification run. [none]"`
+}
+
 // settings is everything about serve that can be chosen.
 type settings struct {
 	Issuer           string   `env:"GATEHOUSE_ISSUER" placeholder:"URL" group:"site" help:"Public URL of the server; it stands in every token. https, or http on loopback; a path is allowed. [http://localhost and the port]"`
@@ -146,7 +153,8 @@ type settings struct {
 	LimitPerSecond     int           `env:"GATEHOUSE_LIMIT_PER_SECOND" default:"200" placeholder:"N" group:"limits" help:"Passwords checked each second by all replicas together. [${default}]"`
 	LimitBody          int64         `env:"GATEHOUSE_LIMIT_BODY" default:"65536" placeholder:"BYTES" group:"limits" help:"Size of a request body. [${default}]"`
 
-	Logging logging `embed:""`
+	Logging       logging       `embed:""`
+	Certification certification `embed:""`
 
 	Seed       bool   `env:"GATEHOUSE_SEED" group:"try" help:"In an empty database create admin@example.test and demo@example.test with one-time passwords, and the client of the demo app."`
 	Demo       bool   `env:"GATEHOUSE_DEMO" group:"try" help:"Run the demo app in this process."`
@@ -159,6 +167,7 @@ type checked struct {
 	issuer       *url.URL // nil: see issuerAt
 	proxies      []netip.Prefix
 	outbound     []netip.Prefix
+	trust        *tls.Config // of asking; nil: the system's roots
 	certificates oauth.Certificates
 	smtp         *mail.SMTPConfig // nil: the local inbox
 }
@@ -186,6 +195,9 @@ func (s *settings) check() (c checked, err error) {
 		return c, err
 	}
 	if c.outbound, err = parseNetworks("outbound-networks", s.OutboundNetworks, "opens your whole network to what strangers name: name the servers"); err != nil {
+		return c, err
+	}
+	if err := s.Certification.check(s, &c, issuerLocal && listenLocal); err != nil {
 		return c, err
 	}
 	if err := s.MutualTLS.check(s, &c); err != nil {

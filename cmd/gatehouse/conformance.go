@@ -26,10 +26,7 @@ func (c *conformanceCommand) Run(t *terminal) error {
 	if err != nil {
 		return err
 	}
-	issuer := "http://" + s.Listen
-	if s.TLSCert != "" {
-		issuer = "https://" + s.Listen
-	}
+	issuer := issuerAt(s.Listen, s.TLSCert != "").String()
 	if meaning.issuer != nil {
 		issuer = meaning.issuer.String()
 	}
@@ -43,7 +40,7 @@ func (c *conformanceCommand) Run(t *terminal) error {
 		running := oauth.Running{
 			Issuer: issuer, Loopback: meaning.issuer == nil || loopback(meaning.issuer.Hostname()), PlainHTTP: s.TLSCert == "" && !loopbackListen(s.Listen),
 			CodeTTL: s.CodeTTL, AccessTokenTTL: s.AccessTokenTTL, PushedTTL: s.PARTTL, KeyRotation: s.KeyRotation,
-			RequireDPoPNonce: s.RequireDPoPNonce, At: time.Now().UTC(),
+			RequireDPoPNonce: s.RequireDPoPNonce, Certification: s.Certification.Mode != "off", At: time.Now().UTC(),
 		}
 		if running.Keys, err = ring.List(t.ctx); err != nil {
 			return err

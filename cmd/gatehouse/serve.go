@@ -111,6 +111,9 @@ func (c *serveCommand) Run(t *terminal) error {
 		return err
 	}
 	defer data.close()
+	if data.cache = s.Certification.limits(data.cache); s.Certification.Mode != "off" {
+		log.Warn("certification: limits are off and loopback is open; nobody but testers may reach this server")
+	}
 	if names := unknownVariables(os.Environ()); len(names) > 0 {
 		log.Warn("variables that are no settings (see gatehouse serve --help)", "names", strings.Join(names, " "))
 	}
@@ -156,7 +159,7 @@ func (c *serveCommand) Run(t *terminal) error {
 	if (s.Demo || s.Seed) && loopback(issuer.Hostname()) { // the demo app is on this machine
 		meaning.outbound = append(meaning.outbound, loopbackNetworks...)
 	}
-	asks := outbound.New(outbound.Config{Networks: meaning.outbound})
+	asks := outbound.New(outbound.Config{Networks: meaning.outbound, TLS: meaning.trust})
 	outbox := oauth.OpenOutbox(oauth.OutboxConfig{
 		DB: data.db, Audit: data.audit, Log: log, Seal: data.seal, Clients: clients, Grants: grants, Site: site, Keys: ring, Ask: asks,
 	})
