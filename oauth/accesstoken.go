@@ -44,6 +44,9 @@ type accessClaims struct {
 
 	Permissions  []string      `json:"permissions,omitempty"` // see permissionNames
 	Confirmation *confirmation `json:"cnf,omitempty"`
+
+	Act     *actor   `json:"act,omitempty"` // who acts for the subject (RFC 8693 §4.1)
+	Sources []source `json:"src,omitempty"` // the tokens for which it was given, the first one first
 }
 
 func (c *accessClaims) scopes() []string { return strings.Fields(c.Scope) }
@@ -101,7 +104,7 @@ func (a *accessTokens) GenerateAccessToken(ctx context.Context, r fosite.Request
 	c := accessClaims{
 		Issuer: a.Site.Issuer(), Subject: sess.Subject, Expires: sess.GetExpiresAt(fosite.AccessToken).Unix(), IssuedAt: a.Now().Unix(), ID: id.String(),
 		ClientID: client.ID, Scope: join(r.GetGrantedScopes()), ACR: sess.ACR, AMR: sess.AMR, GrantID: sess.GrantID, SessionID: sess.SessionID,
-		Confirmation: requestState(ctx).confirmation,
+		Confirmation: requestState(ctx).confirmation, Act: sess.Act, Sources: sess.sources,
 	}
 	if c.Subject == "" {
 		c.Subject = client.ID // RFC 9068 §2.2: no person is involved
@@ -173,6 +176,9 @@ func (s *Server) checkAccessToken(ctx context.Context, token string) (*accessCla
 		if ok, err := s.mayUse(ctx, client.Client, c.Subject); err != nil || !ok {
 			return nil, cmp.Or(err, errTokenInactive)
 		}
+		if ok, err := s.sourcesActive(ctx, c); err != nil || !ok {
+			return nil, cmp.Or(err, errTokenInactive)
+		}
 	}
 	return c, nil
 }
@@ -182,7 +188,11 @@ func marksOf(c *accessClaims) []string {
 	if c.GrantID == "" {
 		return []string{markToken(c.ID)}
 	}
-	return []string{markToken(c.ID), markGrant(c.GrantID), markSession(c.SessionID), markUser(c.Subject), markApp(c.Subject, c.ClientID)}
+	marks := []string{markToken(c.ID), markGrant(c.GrantID), markSession(c.SessionID), markUser(c.Subject), markApp(c.Subject, c.ClientID)}
+	for _, from := range c.Sources {
+		marks = append(marks, markToken(from.ID), markApp(c.Subject, from.ClientID))
+	}
+	return marks
 }
 
 // newGrantID makes a UUIDv7 whose time is the moment at which session and consent were found good: whatever ends a person or

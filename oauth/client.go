@@ -23,7 +23,7 @@ const (
 )
 
 // grantTypes are all that the token endpoint knows.
-var grantTypes = []string{GrantAuthorizationCode, GrantRefreshToken, GrantClientCredentials, GrantDeviceCode}
+var grantTypes = []string{GrantAuthorizationCode, GrantRefreshToken, GrantClientCredentials, GrantDeviceCode, GrantTokenExchange}
 
 // ofPerson reports whether any of a client's grant types brings it a person.
 func ofPerson(types []string) bool {
@@ -64,6 +64,9 @@ type Client struct {
 	LogoutAddresses
 	AccessRules
 	Messages
+
+	// Impersonates lets an operator's client exchange tokens without a trace of itself in the new ones.
+	Impersonates bool `json:"impersonates,omitempty"`
 
 	// OpenAPIs lets a client ask for any API that is open to clients that registered themselves.
 	OpenAPIs bool `json:"open_apis,omitempty"`
@@ -118,6 +121,9 @@ func (c Client) Validate() error {
 		return err
 	}
 	if err := c.validateGrants(); err != nil {
+		return err
+	}
+	if err := c.validateExchange(); err != nil {
 		return err
 	}
 	if err := validateScopes(c.Scopes); err != nil {

@@ -3,8 +3,11 @@ package oauth
 import (
 	"context"
 	"errors"
+	"io"
+	"mime"
 	"net/http"
 	"slices"
+	"strings"
 
 	"github.com/ory/fosite"
 
@@ -30,27 +33,67 @@ type introspection struct {
 
 	Permissions  []string      `json:"permissions,omitempty"` // those of the token that the person still has
 	Confirmation *confirmation `json:"cnf,omitempty"`
+	Act          *actor        `json:"act,omitempty"`
 }
 
 // introspect answers POST /introspect (RFC 7662). Only the client a token was issued to, or one that the token is meant
 // for, learns anything of it; to others it is inactive, as if it did not exist.
 func (s *Server) introspect(w http.ResponseWriter, r *http.Request) error {
-	answer, err := s.introspection(r)
+	st := &state{}
+	answer, err := s.introspection(withState(r.Context(), st), r)
 	if err != nil {
 		s.writeError(w, r, err)
 		return nil
 	}
-	writeJSON(w, http.StatusOK, answer)
+	w.Header().Set("Vary", "Accept")
+	if !wantsSigned(r) {
+		writeJSON(w, http.StatusOK, answer)
+		return nil
+	}
+	token, err := s.Keys.Sign(r.Context(), introspectionAlg(st.client), typIntrospection, signedIntrospection{
+		s.Site.Issuer(), st.client.ID, s.Now().Unix(), answer,
+	})
+	if err != nil {
+		s.writeError(w, r, err)
+		return nil
+	}
+	h := w.Header()
+	h.Set("Content-Type", "application/"+typIntrospection)
+	h["Cache-Control"], h["Pragma"] = noStore, noCache
+	_, _ = io.WriteString(w, token)
 	return nil
 }
 
-func (s *Server) introspection(r *http.Request) (introspection, error) {
+// typIntrospection keeps signed answers from being taken for tokens (RFC 9701 §5).
+const typIntrospection = "token-introspection+jwt"
+
+// signedIntrospection is an answer that can be kept as a proof. What it says of the token stands by itself, so that nobody takes the
+// whole for the token.
+type signedIntrospection struct {
+	Issuer   string        `json:"iss"`
+	Audience string        `json:"aud"`
+	IssuedAt int64         `json:"iat"`
+	Answer   introspection `json:"token_introspection"`
+}
+
+// wantsSigned reports whether a request names the signed form of the answer (RFC 9701 §4).
+func wantsSigned(r *http.Request) bool {
+	for _, accept := range r.Header.Values("Accept") {
+		for one := range strings.SplitSeq(accept, ",") {
+			if kind, params, err := mime.ParseMediaType(one); err == nil && kind == "application/"+typIntrospection && params["q"] != "0" {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func (s *Server) introspection(ctx context.Context, r *http.Request) (introspection, error) {
 	form, err := bodyForm(r)
 	if err != nil {
 		return introspection{}, err
 	}
-	st := &state{}
-	ctx := withState(r.Context(), st)
+	st := requestState(ctx)
 	if _, err := s.authenticateClient(ctx, r, form); err != nil {
 		return introspection{}, err
 	}
@@ -80,7 +123,7 @@ func (s *Server) introspection(r *http.Request) (introspection, error) {
 	}
 	return introspection{
 		Active: true, Permissions: permissions, Scope: c.Scope, ClientID: c.ClientID, TokenType: c.tokenType(), Expires: c.Expires, IssuedAt: c.IssuedAt, NotBefore: c.IssuedAt,
-		Subject: c.Subject, Audience: c.Audience, Issuer: c.Issuer, ID: c.ID, AuthTime: c.AuthTime, ACR: c.ACR, Confirmation: c.Confirmation,
+		Subject: c.Subject, Audience: c.Audience, Issuer: c.Issuer, ID: c.ID, AuthTime: c.AuthTime, ACR: c.ACR, Confirmation: c.Confirmation, Act: c.Act,
 	}, nil
 }
 

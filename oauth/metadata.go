@@ -36,6 +36,7 @@ type metadata struct {
 	RevocationAuthAlgs       []string `json:"revocation_endpoint_auth_signing_alg_values_supported"`
 	IntrospectionAuthMethods []string `json:"introspection_endpoint_auth_methods_supported"`
 	IntrospectionAuthAlgs    []string `json:"introspection_endpoint_auth_signing_alg_values_supported"`
+	IntrospectionSigningAlgs []string `json:"introspection_signing_alg_values_supported"` // RFC 9701 §7
 	CodeChallengeMethods     []string `json:"code_challenge_methods_supported"`
 	ACRValues                []string `json:"acr_values_supported"`
 	PromptValues             []string `json:"prompt_values_supported"`
@@ -115,6 +116,7 @@ func (s *Server) buildMetadata() (document, error) {
 		RevocationAuthAlgs:       algs,
 		IntrospectionAuthMethods: methods,
 		IntrospectionAuthAlgs:    algs,
+		IntrospectionSigningAlgs: []string{string(keys.RS256), string(keys.ES256), string(keys.EdDSA)},
 		CodeChallengeMethods:     []string{"S256"},
 		ACRValues:                identity.ACRs(),
 		PromptValues:             []string{"none", "login", "consent", "select_account"},

@@ -245,7 +245,7 @@ func (s *Server) client(ctx context.Context, id string) (*registration, error) {
 // restrict gives a copy of a client that no operator has registered with the least that its rung on the ladder of trust allows.
 func (s *Server) restrict(r *registration, h Host) *registration {
 	restricted := *r
-	restricted.FirstParty, restricted.SecurityEvents, restricted.RevokesPeople = false, false, false // whatever a row says
+	restricted.FirstParty, restricted.SecurityEvents, restricted.RevokesPeople, restricted.Impersonates = false, false, false, false // whatever a row says
 	restricted.RequirePKCE, restricted.OpenAPIs = true, true
 	if r.Origin == OriginDocument {
 		restricted.Scopes = slices.Clone(s.SelfRegistered.Scopes)

@@ -71,6 +71,7 @@ func (s *Server) newProvider() fosite.OAuth2Provider {
 			HandleHelper: &oauth2.HandleHelper{AccessTokenStrategy: access, AccessTokenStorage: store, Config: own}, Config: own,
 		},
 		&deviceGrant{store, access, refresh, id},
+		&tokenExchange{store, access},
 	}
 	return fosite.NewOAuth2Provider(store, own)
 }

@@ -94,7 +94,7 @@ func (s *Server) resource(ctx context.Context, client *registration, identifier 
 	if identifier == s.Site.Issuer() {
 		return resource{identity.API{Identifier: identifier}, true}, nil
 	}
-	if u, err := url.Parse(identifier); err != nil || !u.IsAbs() || strings.Contains(identifier, "#") || len(identifier) > maxURILength {
+	if u, err := url.Parse(identifier); !validID(identifier) && (err != nil || !u.IsAbs() || strings.Contains(identifier, "#")) || len(identifier) > maxURILength {
 		return resource{}, newError("invalid_target", "The resource is not an absolute URI without fragment.")
 	}
 	api, err := s.People.Resource(ctx, identifier)
@@ -172,6 +172,9 @@ func (s *Server) aim(ctx context.Context, client *registration, sess *session, g
 		if r.TokenTTL > 0 && (own == 0 || r.TokenTTL < own) {
 			own, t.life = r.TokenTTL, r.TokenTTL
 		}
+	}
+	if left := st.notAfter.Sub(s.Now()).Truncate(time.Second); !st.notAfter.IsZero() && left < t.life {
+		t.life = max(left, 0)
 	}
 	st.target = t
 	sess.SetExpiresAt(fosite.AccessToken, s.Now().UTC().Add(t.life))

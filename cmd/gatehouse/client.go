@@ -38,7 +38,7 @@ type clientFields struct {
 	Name           *string        `help:"Name that people see on the consent page." placeholder:"NAME"`
 	Owner          *string        `help:"Who runs the app, in plain words." placeholder:"NAME"`
 	RedirectURI    []string       `name:"redirect-uri" help:"Where people come back to; repeat for several." placeholder:"URL" sep:"none"`
-	GrantType      []string       `help:"authorization_code, refresh_token, client_credentials, or urn:ietf:params:oauth:grant-type:device_code for devices without a browser; repeat." sep:"none" placeholder:"TYPE"`
+	GrantType      []string       `help:"authorization_code, refresh_token, client_credentials, urn:ietf:params:oauth:grant-type:device_code for devices without a browser, or urn:ietf:params:oauth:grant-type:token-exchange for services that go on to another API; repeat." sep:"none" placeholder:"TYPE"`
 	Scope          []string       `help:"Scopes the app may ask for; repeat or separate by commas." placeholder:"SCOPE"`
 	Audience       []string       `help:"APIs the app may get access tokens for; repeat." placeholder:"URI" sep:"none"`
 	AuthMethod     *string        `name:"auth-method" aliases:"token-endpoint-auth-method" help:"client_secret_basic, client_secret_post, client_secret_jwt, private_key_jwt, tls_client_auth, self_signed_tls_client_auth, or none for an app without a secret." placeholder:"METHOD"`
@@ -50,6 +50,7 @@ type clientFields struct {
 	PolicyURI      *string        `name:"policy-uri" help:"Privacy policy." placeholder:"URL"`
 	TOSURI         *string        `name:"tos-uri" help:"Terms of service." placeholder:"URL"`
 	Contact        []string       `help:"Address of somebody responsible; repeat." placeholder:"EMAIL" sep:"none"`
+	Impersonates   *bool          `negatable:"" help:"The app exchanges tokens without a trace of itself in the new ones; it needs the grant type urn:ietf:params:oauth:grant-type:token-exchange."`
 	OpenAPIs       *bool          `name:"open-apis" negatable:"" help:"The app may ask for any API that is open to apps that registered themselves."`
 	Agent          *bool          `negatable:"" help:"The app acts for people without them, as AI agents do: they see it apart at /account/agents and may bound it. The profile mcp implies it."`
 	SecurityEvents *bool          `negatable:"" help:"The app may receive security events about people who use it (SSF); it also needs the scope ssf.manage and the grant type client_credentials."`
@@ -78,6 +79,7 @@ func (f *clientFields) apply(c *oauth.Client) {
 	set(&c.PolicyURI, f.PolicyURI)
 	set(&c.TOSURI, f.TOSURI)
 	set(&c.AccessTokenTTL, f.AccessTokenTTL)
+	set(&c.Impersonates, f.Impersonates)
 	set(&c.OpenAPIs, f.OpenAPIs)
 	set(&c.Agent, f.Agent)
 	set(&c.SecurityEvents, f.SecurityEvents)
@@ -179,6 +181,9 @@ func writeClient(w io.Writer, c oauth.Client, secret string) {
 	row("policy_uri", c.PolicyURI)
 	row("tos_uri", c.TOSURI)
 	row("post_logout_redirect_uris", strings.Join(c.PostLogoutRedirectURIs, " "))
+	if c.Impersonates {
+		row("impersonates", yes(true))
+	}
 	if c.OpenAPIs {
 		row("open_apis", yes(true))
 	}
