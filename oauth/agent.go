@@ -62,7 +62,7 @@ func isAgent(c Client) bool { return c.Agent || c.profile() == ProfileMCP }
 // actor is who acts for whom (RFC 8693 §4.1).
 type actor struct {
 	Subject string `json:"sub"`
-	Act     *actor `json:"act"`
+	Act     *actor `json:"act,omitempty"`
 }
 
 func (a *actor) chain() (names []string) {

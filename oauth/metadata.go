@@ -116,7 +116,7 @@ func (s *Server) buildMetadata() (document, error) {
 		RevocationAuthAlgs:       algs,
 		IntrospectionAuthMethods: methods,
 		IntrospectionAuthAlgs:    algs,
-		IntrospectionSigningAlgs: []string{string(keys.RS256), string(keys.ES256), string(keys.EdDSA)},
+		IntrospectionSigningAlgs: signingAlgs,
 		CodeChallengeMethods:     []string{"S256"},
 		ACRValues:                identity.ACRs(),
 		PromptValues:             []string{"none", "login", "consent", "select_account"},

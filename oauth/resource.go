@@ -158,6 +158,9 @@ func (s *Server) aim(ctx context.Context, client *registration, sess *session, g
 	if err != nil {
 		return err
 	}
+	if rs.own() && len(rs) > 1 { // an API could bring the token here (token redirect)
+		return newError("invalid_target", "A token for this server is for nobody else: name one resource at a time.")
+	}
 	t := &target{resources: rs, life: s.accessLife(client)}
 	for _, scope := range granted {
 		if slices.ContainsFunc(rs, func(r resource) bool { return r.knows(scope) }) {
@@ -176,8 +179,10 @@ func (s *Server) aim(ctx context.Context, client *registration, sess *session, g
 	if left := st.notAfter.Sub(s.Now()).Truncate(time.Second); !st.notAfter.IsZero() && left < t.life {
 		t.life = max(left, 0)
 	}
+	now := s.Now().UTC()
+	sess.SetExpiresAt(fosite.AccessToken, now.Add(t.life)) // and not beyond the grant
+	t.life = sess.GetExpiresAt(fosite.AccessToken).Sub(now)
 	st.target = t
-	sess.SetExpiresAt(fosite.AccessToken, s.Now().UTC().Add(t.life))
 	return nil
 }
 

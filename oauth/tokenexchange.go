@@ -30,19 +30,6 @@ const (
 // maxExchanges bounds how often a token is exchanged for another that is exchanged.
 const maxExchanges = 4
 
-// actor is who acts for the subject of a token (RFC 8693 §4.1); those who acted before stand inside.
-type actor struct {
-	Subject string `json:"sub"`
-	Act     *actor `json:"act,omitempty"`
-}
-
-func (a *actor) String() string {
-	if a == nil {
-		return ""
-	}
-	return strings.TrimSuffix(a.Subject+" < "+a.Act.String(), " < ")
-}
-
 // source is a token for which another one was given. Whatever ends it ends the other one.
 type source struct {
 	ID       string `json:"jti"`
@@ -118,7 +105,7 @@ func (x *tokenExchange) HandleTokenEndpointRequest(ctx context.Context, r fosite
 	ar.Session, ar.GrantedScope = sess, scopes
 	x.Audit.Record(ctx, audit.Event{
 		Action: "token.exchange", Actor: client.ID, UserID: subject.Subject, ClientID: client.ID,
-		Detail: map[string]string{"from_client": subject.ClientID, "actors": act.String(), "audience": strings.Join(st.resources, " "), "scope": join(scopes)},
+		Detail: map[string]string{"from_client": subject.ClientID, "actors": strings.Join(act.chain(), " < "), "audience": strings.Join(st.resources, " "), "scope": join(scopes)},
 	})
 	return nil
 }
