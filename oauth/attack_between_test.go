@@ -2,6 +2,8 @@ package oauth
 
 import (
 	"net/http"
+	"net/http/httptest"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
@@ -9,6 +11,7 @@ import (
 	"time"
 
 	"github.com/gatehouse-id/gatehouse/identity"
+	"github.com/gatehouse-id/gatehouse/internal/web"
 )
 
 // edited changes a client behind its back.
@@ -245,4 +248,67 @@ func TestAttackRevokedTokenRevivedByTheGroup(t *testing.T) {
 			t.Error("the revoked token is active")
 		}
 	})
+}
+
+// Anybody can make a client here. Nobody is sent to its address by a link alone (RFC 9700 §4.11.2).
+func TestAttackStrangerMakesThisServerAnOpenRedirector(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, h *harness) {
+		h.opened(t, RegistrationOpen)
+		a := h.manage(t, "POST", registrationPath, "", aboutMe("post_logout_redirect_uris", []string{testRedirect}))
+		c := registered{Client: Client{ID: a.str("client_id"), AuthMethod: AuthNone}}
+		b := h.person(t)
+		for name, edits := range map[string][]string{
+			"no PKCE": {"code_challenge", "", "code_challenge_method", ""}, "response type": {"response_type", "token"}, "prompt": {"prompt", "dance"},
+			"form": {"response_type", "token", "response_mode", "form_post"},
+		} {
+			for who, visitor := range map[string]*browser{"signed in": b, "stranger": nil} {
+				w := visitor.get(h, "/authorize?"+c.params(edits...).Encode())
+				if w.Code != http.StatusBadRequest || strings.Contains(w.Header().Get("Location")+w.Body.String(), "app.example.test") || h.page.ClientURI != "" {
+					t.Errorf("%s, %s: %d to %q", name, who, w.Code, w.Header().Get("Location"))
+				}
+			}
+		}
+		// The exception of RFC 9700: silent authentication.
+		if q := b.authorize(t, h, c.params("prompt", "none")); q.Get("error") != "consent_required" {
+			t.Errorf("prompt=none: %v", q)
+		}
+		// A person who was asked goes to the app, and signs out of it from their session only.
+		tokens := h.exchangeCode(t, c, b.allows(t, c.params()).Get("code"))
+		leave := url.Values{"client_id": {c.ID}, "post_logout_redirect_uri": {testRedirect}}
+		l, err := h.ReadLogout(t.Context(), leave)
+		if l = l.For(b.session.ID); err != nil || l.Next != "" || l.Refused != RefusedRedirect {
+			t.Errorf("logout by a link alone leads to %q, %v", l.Next, err)
+		}
+		leave.Set("id_token_hint", tokens.str("id_token"))
+		l, err = h.ReadLogout(t.Context(), leave)
+		if err != nil || l.For(b.session.ID).Next != testRedirect || l.For("").Next != "" || l.For("another").Next != "" {
+			t.Errorf("logout with an ID token: %+v, %v", l, err)
+		}
+	})
+}
+
+// Whoever makes a client with a key of its own can push requests without end.
+func TestAttackStrangerFillsTheMemoryByPushing(t *testing.T) {
+	t.Parallel()
+	h := embedded(t)
+	h.opened(t, RegistrationOpen)
+	a := h.manage(t, "POST", registrationPath, "", aboutMe("token_endpoint_auth_method", AuthBasic))
+	c := registered{Client{ID: a.str("client_id"), AuthMethod: AuthBasic}, a.str("client_secret")}
+	push := func() answer {
+		form := c.params().Encode()
+		r := httptest.NewRequest(http.MethodPost, "/par", strings.NewReader(form))
+		r.SetBasicAuth(c.ID, c.secret)
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		return h.do(t, r.WithContext(web.WithAddress(r.Context(), netip.MustParseAddr("192.0.2.7"))))
+	}
+	if got := push(); got.status != http.StatusCreated {
+		t.Fatalf("push: %d %v", got.status, got.body)
+	}
+	for range interactionsAtOnce {
+		if push().status != http.StatusCreated {
+			return
+		}
+	}
+	t.Errorf("%d pushed requests from one network are kept", interactionsAtOnce+1)
 }

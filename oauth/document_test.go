@@ -200,12 +200,13 @@ func TestLadderOfTrust(t *testing.T) {
 	})
 }
 
-func TestBlockReachesHostsBelow(t *testing.T) {
+func TestBlockReachesHostsBelowAndOtherPorts(t *testing.T) {
 	t.Parallel()
 	c := &Clients{hosts: map[string]Host{"bad.test": {Trust: TrustBlocked}, "good.test": {Trust: TrustApproved}}}
 	for host, want := range map[string]string{
 		"bad.test": TrustBlocked, "a.bad.test": TrustBlocked, "a.b.bad.test": TrustBlocked, "notbad.test": "", "bad.test.example": "",
 		"good.test": TrustApproved, "a.good.test": "", "good.test:8443": "", "": "",
+		"bad.test:8443": TrustBlocked, "bad.test.": TrustBlocked, "a.bad.test.:8443": TrustBlocked, "[::1]:8443": "",
 	} {
 		if got := c.trust(host).Trust; got != want {
 			t.Errorf("%s: %q, want %q", host, got, want)
@@ -338,8 +339,8 @@ func TestDocumentCannotPromoteItself(t *testing.T) {
 		got.AllowGroups != nil || got.Origin != OriginDocument || got.AccessTokenTTL > strangerTokenTTL || len(got.GrantTypes) != 1 || got.BackchannelLogoutURI != "" {
 		t.Errorf("the document made itself %+v", got)
 	}
-	if w := b.get(h, "/authorize?"+p.client().params("code_challenge", "", "code_challenge_method", "").Encode()); !strings.Contains(w.Header().Get("Location"), "error=invalid_request") {
-		t.Errorf("without PKCE: %d %s", w.Code, w.Header().Get("Location"))
+	if w := b.get(h, "/authorize?"+p.client().params("code_challenge", "", "code_challenge_method", "").Encode()); w.Code != http.StatusBadRequest || h.page.Code != "invalid_request" {
+		t.Errorf("without PKCE: %d %+v, want the error page", w.Code, h.page)
 	}
 }
 

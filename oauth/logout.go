@@ -114,6 +114,15 @@ func (l Logout) Certain(sess identity.Session, email string) bool {
 	return l.SessionID != "" && l.SessionID == sess.ID && known
 }
 
+// For is what holds for a visitor with a session, or ("") without one. An app that registered itself sends people on only from a session
+// that it has shown an ID token of: else anybody could register an address and make this server an open redirector.
+func (l Logout) For(sessionID string) Logout {
+	if l.Next != "" && l.Client.SelfMade() && (l.SessionID == "" || l.SessionID != sessionID) {
+		l.Next, l.Refused = "", RefusedRedirect
+	}
+	return l
+}
+
 // AppScheme is the private-use scheme of a program that the person goes back to, with its colon; "" for a website.
 func (l Logout) AppScheme() string {
 	if l.Next == "" {

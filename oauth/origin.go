@@ -69,12 +69,22 @@ type Host struct {
 func (c *Clients) trust(host string) Host {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
-	for parent := host; parent != ""; _, parent, _ = strings.Cut(parent, ".") {
-		if h, ok := c.hosts[parent]; ok && (h.Trust == TrustBlocked || parent == host) {
-			return h
+	for _, name := range []string{host, bareHost(host)} {
+		for parent := name; parent != ""; _, parent, _ = strings.Cut(parent, ".") {
+			if h, ok := c.hosts[parent]; ok && (h.Trust == TrustBlocked || parent == host) {
+				return h
+			}
 		}
 	}
 	return Host{Host: host}
+}
+
+// bareHost is a host without port and final dot, which lead to the same machine: a block cannot be slipped by them.
+func bareHost(host string) string {
+	if i := strings.LastIndexByte(host, ':'); i > strings.LastIndexByte(host, ']') {
+		host = host[:i]
+	}
+	return strings.TrimSuffix(host, ".")
 }
 
 // blocked reports whether a client lives at a blocked host, or sends people to one.

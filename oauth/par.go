@@ -73,7 +73,7 @@ func (s *Server) keepPushed(r *http.Request) (uri string, err error) {
 	if _, err := s.parseAuthorization(ctx, form); err != nil {
 		return "", err
 	}
-	if st.client.Public() { // anybody can pose as it
+	if st.client.Public() || st.client.SelfMade() { // anybody can pose as it, or make one like it
 		if err := s.spendInteraction(ctx); err != nil {
 			return "", err
 		}

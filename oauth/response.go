@@ -48,6 +48,12 @@ func (s *Server) respond(w http.ResponseWriter, r *http.Request, req *authorizat
 	w.WriteHeader(http.StatusSeeOther)
 }
 
+// unasked reports whether nobody has been looked for yet, for an app that nobody has looked at: it cannot have people sent to its address
+// by a request that is wrong on purpose (RFC 9700 §4.11.2).
+func (a *authorization) unasked() bool {
+	return a.interaction == nil && a.client != nil && a.client.stranger()
+}
+
 // refuse tells the app why there is no code, if the request named a redirect URI that is registered; else it tells the person,
 // on a page: an unchecked redirect would make this server an open redirector.
 func (s *Server) refuse(w http.ResponseWriter, r *http.Request, req *authorization, err error) error {
@@ -57,7 +63,7 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, req *authorizati
 	} else {
 		s.Log.InfoContext(r.Context(), "authorization refused", "client_id", req.clientID(), "error", e.Code, "description", e.Description)
 	}
-	if req == nil || req.redirect == "" || e.status == http.StatusServiceUnavailable {
+	if req == nil || req.redirect == "" || e.status == http.StatusServiceUnavailable || req.unasked() {
 		page := ErrorPage{Status: http.StatusBadRequest, Code: e.Code, Key: "error.oauth." + e.Code}
 		if e.Code == "invalid_request_uri" || e.Code == "expired_token" { // the same for the person: begin again at the app
 			page.Key = "error.oauth.interaction_over"
@@ -78,7 +84,7 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, req *authorizati
 			s.errorPage(w, r, page) // without the name and the link that it has given itself
 			return nil
 		}
-		if req != nil && req.client != nil {
+		if req != nil && req.client != nil && !req.client.stranger() {
 			page.ClientName, page.ClientURI = req.client.Name, req.client.ClientURI
 		}
 		s.errorPage(w, r, page)

@@ -34,6 +34,7 @@ func (p *Pages) logoutPage(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	l = l.For(s.ID)
 	if !signedIn {
 		return p.farewell(w, r, l)
 	}
@@ -92,6 +93,7 @@ func (p *Pages) logout(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	l = l.For(s.ID)
 	if !signedIn {
 		return p.farewell(w, r, l)
 	}
