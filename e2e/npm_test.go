@@ -103,11 +103,18 @@ type npmResult struct {
 	ClientCredentials string `json:"clientCredentials"`
 }
 
-// converse runs a script and plays the person for it; see openid-client/dialogue.mjs.
-func converse(t *testing.T, s *rig.Server, script, email string, env []string) npmResult {
+// converse runs a script of the OpenID Connect clients.
+func converse(t *testing.T, s *rig.Server, script, email string, env []string) (result npmResult) {
+	t.Helper()
+	dialogue(t, s, "openid-client", script, email, env, &result)
+	return result
+}
+
+// dialogue runs a script and plays the person for it; see openid-client/dialogue.mjs.
+func dialogue(t *testing.T, s *rig.Server, dir, script, email string, env []string, result any) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "node", script)
-	cmd.Dir, cmd.Env = "openid-client", env
+	cmd.Dir, cmd.Env = dir, env
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	in, err := cmd.StdinPipe()
@@ -125,14 +132,17 @@ func converse(t *testing.T, s *rig.Server, script, email string, env []string) n
 	defer in.Close()
 	for lines := bufio.NewScanner(out); lines.Scan(); {
 		var said struct {
-			Visit  string     `json:"visit"`
-			Result *npmResult `json:"result"`
+			Visit  string          `json:"visit"`
+			Result json.RawMessage `json:"result"`
 		}
 		if err := json.Unmarshal(lines.Bytes(), &said); err != nil {
 			t.Fatalf("%s said %q: %v", script, lines.Text(), err)
 		}
 		if said.Result != nil {
-			return *said.Result
+			if err := json.Unmarshal(said.Result, result); err != nil {
+				t.Fatalf("%s: result: %v", script, err)
+			}
+			return
 		}
 		page, err := rig.NewBrowser(s.Issuer).SignIn(said.Visit, email, password)
 		if err != nil {
@@ -144,5 +154,4 @@ func converse(t *testing.T, s *rig.Server, script, email string, env []string) n
 	}
 	_ = cmd.Wait()
 	t.Fatalf("%s ended without a result:\n%s", script, &stderr)
-	return npmResult{}
 }

@@ -33,14 +33,14 @@ formatting() {
 
 tidy() {
 	local dir ok=0
-	for dir in . tools internal/oryx; do
+	for dir in . tools internal/oryx examples/mcp; do
 		(cd "$dir" && go mod tidy -diff >/dev/null 2>&1) || { echo "run 'go mod tidy' in $dir"; ok=1; }
 	done
 	go mod verify >/dev/null || ok=1
 	return $ok
 }
 
-vet() { go vet ./... && (cd internal/oryx && go vet ./...); }
+vet() { go vet ./... && (cd internal/oryx && go vet ./...) && (cd examples/mcp && go vet ./...); }
 
 lint() { tool golangci-lint run; }
 
