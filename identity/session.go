@@ -287,10 +287,11 @@ func (d *Directory) Disown(ctx context.Context, userID string) error {
 		if _, err := d.lock(ctx, userID); err != nil {
 			return err
 		}
-		for _, query := range []string{`DELETE FROM linked_accounts WHERE user_id = $1`, `DELETE FROM mail_links WHERE user_id = $1`} {
-			if _, err := d.db.Exec(ctx, query, userID); err != nil {
-				return err
-			}
+		if _, err := d.db.Exec(ctx, `DELETE FROM linked_accounts WHERE user_id = $1`, userID); err != nil {
+			return err
+		}
+		if _, err := d.db.Exec(ctx, `DELETE FROM mail_links WHERE user_id = $1`, userID); err != nil {
+			return err
 		}
 		if _, err := d.endAll(ctx, userID); err != nil {
 			return err
