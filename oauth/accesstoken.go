@@ -40,6 +40,7 @@ type accessClaims struct {
 	AMR       []string `json:"amr,omitempty"`
 	GrantID   string   `json:"gid,omitempty"` // see newGrantID
 	SessionID string   `json:"sid,omitempty"`
+	Sealed    string   `json:"held,omitempty"`     // see conceal
 	Userinfo  []string `json:"userinfo,omitempty"` // claims asked for one by one (OpenID Connect Core §5.5)
 
 	Permissions  []string      `json:"permissions,omitempty"` // see permissionNames
@@ -47,6 +48,8 @@ type accessClaims struct {
 
 	Act     *actor   `json:"act,omitempty"` // who acts for the subject (RFC 8693 §4.1)
 	Sources []source `json:"src,omitempty"` // the tokens for which it was given, the first one first
+
+	userID, sessionID string // by their own names, see reveal
 }
 
 func (c *accessClaims) scopes() []string { return strings.Fields(c.Scope) }
@@ -129,6 +132,7 @@ func (a *accessTokens) GenerateAccessToken(ctx context.Context, r fosite.Request
 	if sess.Subject == "" && slices.ContainsFunc(c.scopes(), ownScope) {
 		c.Audience = audience{a.Site.Issuer()}
 	}
+	a.conceal(&c, client)
 	token, err = a.Keys.Sign(ctx, keys.ES256, typAccessToken, &c)
 	return token, "", err
 }
@@ -173,7 +177,7 @@ func (s *Server) checkAccessToken(ctx context.Context, token string) (*accessCla
 		if cut, err := s.Revocations.revoked(ctx, time.Unix(c.IssuedAt, 0), markCut(c.GrantID)); err != nil || cut {
 			return nil, cmp.Or(err, errTokenInactive)
 		}
-		if ok, err := s.mayUse(ctx, client.Client, c.Subject); err != nil || !ok {
+		if ok, err := s.mayUse(ctx, client.Client, c.userID); err != nil || !ok {
 			return nil, cmp.Or(err, errTokenInactive)
 		}
 		if ok, err := s.sourcesActive(ctx, c); err != nil || !ok {
@@ -188,9 +192,9 @@ func marksOf(c *accessClaims) []string {
 	if c.GrantID == "" {
 		return []string{markToken(c.ID)}
 	}
-	marks := []string{markToken(c.ID), markGrant(c.GrantID), markSession(c.SessionID), markUser(c.Subject), markApp(c.Subject, c.ClientID)}
+	marks := []string{markToken(c.ID), markGrant(c.GrantID), markSession(c.sessionID), markUser(c.userID), markApp(c.userID, c.ClientID)}
 	for _, from := range c.Sources {
-		marks = append(marks, markToken(from.ID), markApp(c.Subject, from.ClientID))
+		marks = append(marks, markToken(from.ID), markApp(c.userID, from.ClientID))
 	}
 	return marks
 }
@@ -245,7 +249,7 @@ func (v *verifiedTokens) get(s *Server, token string) (*accessClaims, error) {
 		return nil, errTokenInactive
 	}
 	c = &accessClaims{}
-	if err := json.Unmarshal(verified.Claims, c); err != nil || c.Issuer != s.Site.Issuer() {
+	if err := json.Unmarshal(verified.Claims, c); err != nil || c.Issuer != s.Site.Issuer() || s.reveal(c) != nil {
 		return nil, errTokenInactive
 	}
 	v.mu.Lock()

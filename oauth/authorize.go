@@ -36,7 +36,8 @@ type authorization struct {
 	prompt    []string
 	maxAge    time.Duration // -1: not asked for
 	claims    *claims
-	hint      string // subject of the id_token_hint
+	hint      string        // subject of the id_token_hint
+	hinted    *registration // the client that the hint was made for
 
 	device *deviceRequest // the device that asked, in place of an app with a redirect
 
@@ -214,7 +215,7 @@ func (s *Server) parseParameters(ctx context.Context, req *authorization) error 
 	if err := s.parseProof(req); err != nil {
 		return err
 	}
-	return s.parseOpenID(req)
+	return s.parseOpenID(ctx, req)
 }
 
 // parseProof checks PKCE: S256 only, and a challenge unless the client is excused (RFC 7636, RFC 9700 §2.1.1).
@@ -245,7 +246,7 @@ func validChallenge(c string) bool {
 }
 
 // parseOpenID reads the parameters of OpenID Connect Core §3.1.2.1.
-func (s *Server) parseOpenID(req *authorization) error {
+func (s *Server) parseOpenID(ctx context.Context, req *authorization) error {
 	for _, p := range strings.Fields(req.form.Get("prompt")) {
 		switch p {
 		case "none", "login", "consent", "select_account":
@@ -279,6 +280,9 @@ func (s *Server) parseOpenID(req *authorization) error {
 			return newError("invalid_request", "The id_token_hint is not an ID token of this server.")
 		}
 		req.hint = h.Subject
+		if req.hinted, err = s.audienceOf(ctx, h); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -301,7 +305,7 @@ func (s *Server) missing(ctx context.Context, req *authorization, sess *identity
 	in := req.interaction
 	fresh := !sess.AuthTime.Before(in.CreatedAt) // signed in for this very request
 	switch {
-	case req.hint != "" && req.hint != sess.UserID, !wantedSubject(req, sess.UserID):
+	case req.hint != "" && req.hint != req.hinted.subject(sess.UserID), !wantedSubject(req, sess.UserID):
 		return &need{path: "/login", code: "login_required", reason: "account"}, nil
 	case req.prompted("login") && !fresh,
 		// By now, not by the time of the request: a request can wait for an hour in a tab that was left open.
@@ -331,7 +335,7 @@ func (s *Server) missing(ctx context.Context, req *authorization, sess *identity
 // wantedSubject reports whether the claims parameter allows this person.
 func wantedSubject(req *authorization, userID string) bool {
 	values, _ := req.claims.wanted("sub")
-	return len(values) == 0 || slices.Contains(values, userID)
+	return len(values) == 0 || slices.Contains(values, req.client.subject(userID))
 }
 
 func (s *Server) missingConsent(ctx context.Context, req *authorization, sess *identity.Session) (*need, error) {
@@ -466,5 +470,6 @@ func narrowScope(form url.Values, client *registration) error {
 func fositeRequest(r *http.Request, form url.Values) *http.Request {
 	form = maps.Clone(form)
 	form.Del("response_mode")
+	form.Del("id_token_hint") // may hold a name that only its client knows: see missing
 	return &http.Request{Method: http.MethodPost, URL: r.URL, Header: http.Header{}, Form: form, PostForm: form}
 }

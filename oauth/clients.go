@@ -12,6 +12,7 @@ import (
 
 	"github.com/gatehouse-id/gatehouse/internal/audit"
 	"github.com/gatehouse-id/gatehouse/internal/db"
+	"github.com/gatehouse-id/gatehouse/internal/outbound"
 	"github.com/gatehouse-id/gatehouse/internal/seal"
 )
 
@@ -26,6 +27,8 @@ type Clients struct {
 	byID    map[string]*registration
 	hosts   map[string]Host // what operators have said about hosts
 	version int64
+
+	pairwise []byte // key of pairwise subjects
 }
 
 // ClientsConfig is what Clients are made of.
@@ -34,6 +37,8 @@ type ClientsConfig struct {
 	Seal  *seal.Sealer // of the secrets that must be readable (client_secret_jwt)
 	Audit *audit.Log
 	Now   func() time.Time // nil: time.Now
+
+	Outbound *outbound.Client // fetches sector_identifier_uri; nil: nothing is fetched
 }
 
 // registration is a client as the protocol needs it: with its secrets and keys.
@@ -43,6 +48,7 @@ type registration struct {
 	readable [][]byte      // the secrets themselves, newest first; with client_secret_jwt only
 	keys     []clientKey   // of jwks
 	narrow   *registration // without the scopes of open APIs, see widened; nil: it has none of them
+	pairwise []byte        // key of the names for people, see subject
 	approved bool          // an operator has looked at the host of its document
 }
 
@@ -52,6 +58,10 @@ func OpenClients(ctx context.Context, config ClientsConfig) (*Clients, error) {
 		config.Now = time.Now
 	}
 	c := &Clients{ClientsConfig: config, byID: map[string]*registration{}}
+	var err error
+	if c.pairwise, err = c.Seal.Secret(ctx, c.DB, "pairwise"); err != nil {
+		return nil, err
+	}
 	return c, c.Poll(ctx)
 }
 
@@ -152,6 +162,9 @@ func (c *Clients) Create(ctx context.Context, client Client) (Client, string, er
 	if err := client.Validate(); err != nil {
 		return Client{}, "", err
 	}
+	if err := c.checkSector(ctx, client); err != nil {
+		return Client{}, "", err
+	}
 	client.CreatedAt = c.Now().UTC().Truncate(time.Microsecond)
 	client.UpdatedAt = client.CreatedAt
 	secret, secrets := "", []storedSecret{}
@@ -175,6 +188,9 @@ func (c *Clients) Create(ctx context.Context, client Client) (Client, string, er
 // use for: all secrets, or their readable copies.
 func (c *Clients) Update(ctx context.Context, client Client) error {
 	if err := client.Validate(); err != nil {
+		return err
+	}
+	if err := c.checkSector(ctx, client); err != nil {
 		return err
 	}
 	client.UpdatedAt = c.Now().UTC().Truncate(time.Microsecond)

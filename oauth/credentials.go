@@ -195,6 +195,7 @@ func keptBy(client Client, secrets []storedSecret) []storedSecret {
 
 // prepare reads once what each request of the client would need.
 func (c *Clients) prepare(r *registration) error {
+	r.pairwise = c.pairwise
 	if r.AuthMethod == AuthSecretJWT {
 		for _, s := range r.secrets {
 			if len(s.sealed()) == 0 {

@@ -287,9 +287,13 @@ const (
 
 func (o *Outbox) logoutToken(ctx context.Context, client Client, m *delivery) (string, error) {
 	now := o.Now()
+	names, err := o.Clients.registration(ctx, client.ID)
+	if err != nil {
+		return "", err
+	}
 	return o.Keys.Sign(ctx, keys.Alg(client.IDTokenAlg), typLogoutToken, &logoutClaims{
-		Issuer: o.Site.Issuer(), Subject: m.Subject, Audience: client.ID, IssuedAt: now.Unix(), Expires: now.Add(logoutTokenLife).Unix(), ID: m.ID,
-		Session: m.SessionID, Events: map[string]struct{}{eventLogout: {}},
+		Issuer: o.Site.Issuer(), Subject: names.subject(m.Subject), Audience: client.ID, IssuedAt: now.Unix(), Expires: now.Add(logoutTokenLife).Unix(), ID: m.ID,
+		Session: names.session(m.SessionID), Events: map[string]struct{}{eventLogout: {}},
 	})
 }
 

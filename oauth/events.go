@@ -122,12 +122,16 @@ type securityEventToken struct {
 const typSecurityEvent = "secevent+jwt"
 
 func (o *Outbox) securityEvent(ctx context.Context, client Client, m *delivery) (string, error) {
+	names, err := o.Clients.registration(ctx, client.ID)
+	if err != nil {
+		return "", err
+	}
 	subject := map[string]any{"format": "opaque", "id": m.StreamID}
 	if m.Subject != "" {
-		subject = map[string]any{"format": "iss_sub", "iss": o.Site.Issuer(), "sub": m.Subject}
+		subject = map[string]any{"format": "iss_sub", "iss": o.Site.Issuer(), "sub": names.subject(m.Subject)}
 	}
 	if m.SessionID != "" { // this session; the person alone would mean all of them
-		subject = map[string]any{"format": "complex", "user": subject, "session": map[string]any{"format": "opaque", "id": m.SessionID}}
+		subject = map[string]any{"format": "complex", "user": subject, "session": map[string]any{"format": "opaque", "id": names.session(m.SessionID)}}
 	}
 	return o.Keys.Sign(ctx, keys.Alg(client.IDTokenAlg), typSecurityEvent, &securityEventToken{
 		Issuer: o.Site.Issuer(), Audience: client.ID, IssuedAt: m.MadeAt.Unix(), ID: m.ID, Subject: subject,

@@ -43,8 +43,8 @@ func (i *idTokens) GenerateIDToken(ctx context.Context, lifespan time.Duration, 
 	}
 	now := i.Now()
 	c := &idClaims{
-		Issuer: i.Site.Issuer(), Subject: sess.Subject, Audience: client.ID, Expires: now.Add(lifespan).Unix(), IssuedAt: now.Unix(),
-		AuthTime: sess.AuthTime.Unix(), ACR: sess.ACR, AMR: sess.AMR, Hash: sess.IDTokenClaims().AccessTokenHash, Session: sess.SessionID, ID: id.String(),
+		Issuer: i.Site.Issuer(), Subject: client.subject(sess.Subject), Audience: client.ID, Expires: now.Add(lifespan).Unix(), IssuedAt: now.Unix(),
+		AuthTime: sess.AuthTime.Unix(), ACR: sess.ACR, AMR: sess.AMR, Hash: sess.IDTokenClaims().AccessTokenHash, Session: client.session(sess.SessionID), ID: id.String(),
 	}
 	if requestState(ctx).code != nil { // a refreshed ID token has none (OpenID Connect Core §12.2)
 		c.Nonce = sess.Nonce

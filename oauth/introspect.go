@@ -150,6 +150,6 @@ func (s *Server) introspectRefreshToken(ctx context.Context, token string, clien
 	}
 	return introspection{
 		Active: true, Scope: join(g.Scopes), ClientID: g.ClientID, TokenType: "refresh_token", Expires: g.ExpiresAt.Unix(),
-		IssuedAt: g.UsedAt.Unix(), Subject: g.UserID, Issuer: s.Site.Issuer(),
+		IssuedAt: g.UsedAt.Unix(), Subject: client.subject(g.UserID), Issuer: s.Site.Issuer(),
 	}, nil
 }

@@ -66,6 +66,8 @@ type Logout struct {
 	UILocales  []string
 	Next       string // where the person goes afterwards: registered for Client, with the state. "": nowhere
 	Refused    string // why Next is empty
+
+	names *registration // who made up SessionID and, maybe, LogoutHint
 }
 
 // LogoutParameters are those of a logout request.
@@ -74,7 +76,7 @@ var LogoutParameters = []string{"id_token_hint", "logout_hint", "client_id", "po
 // ReadLogout reads a logout request. What is wrong with it never keeps a person from signing out: it costs the app the
 // redirect, since an address that nobody vouches for would make this server an open redirector.
 func (s *Server) ReadLogout(ctx context.Context, form url.Values) (Logout, error) {
-	out := Logout{LogoutHint: form.Get("logout_hint"), UILocales: strings.Fields(form.Get("ui_locales"))}
+	out := Logout{names: &registration{}, LogoutHint: form.Get("logout_hint"), UILocales: strings.Fields(form.Get("ui_locales"))}
 	id := form.Get("client_id")
 	if raw := form.Get("id_token_hint"); raw != "" {
 		// May have expired, and its key may be gone; ours it must be: neither alg none nor a client's own signature.
@@ -87,12 +89,12 @@ func (s *Server) ReadLogout(ctx context.Context, form url.Values) (Logout, error
 		id, out.SessionID = h.Audience[0], h.Session
 	}
 	if id != "" {
-		client, err := s.Clients.Get(ctx, id)
+		client, err := s.Clients.registration(ctx, id)
 		if err != nil && !errors.Is(err, db.ErrNotFound) {
 			return Logout{}, err
 		}
 		if err == nil && !client.Disabled {
-			out.Client = client
+			out.Client, out.names = client.Client, client
 		}
 	}
 	if target := form.Get("post_logout_redirect_uri"); target != "" {
@@ -110,8 +112,12 @@ func (s *Server) ReadLogout(ctx context.Context, form url.Values) (Logout, error
 // Certain reports whether the person need not be asked: the app has shown an ID token of this very session, which no other site
 // can have (logout CSRF). A logout_hint that names somebody else makes it doubtful.
 func (l Logout) Certain(sess identity.Session, email string) bool {
-	known := l.LogoutHint == "" || slices.Contains([]string{sess.ID, sess.UserID, strings.ToLower(email)}, strings.ToLower(l.LogoutHint))
-	return l.SessionID != "" && l.SessionID == sess.ID && known
+	names := l.names
+	if names == nil {
+		names = &registration{}
+	}
+	known := l.LogoutHint == "" || slices.Contains([]string{names.session(sess.ID), names.subject(sess.UserID)}, l.LogoutHint) || strings.EqualFold(l.LogoutHint, email)
+	return l.SessionID != "" && l.SessionID == names.session(sess.ID) && known
 }
 
 // For is what holds for a visitor with a session, or ("") without one. An app that registered itself sends people on only from a session

@@ -108,7 +108,7 @@ func (s *Server) buildMetadata() (document, error) {
 		ResponseTypesSupported:   []string{"code"},
 		ResponseModesSupported:   responseModes,
 		GrantTypesSupported:      grantTypes,
-		SubjectTypesSupported:    []string{"public"},
+		SubjectTypesSupported:    []string{"public", SubjectPairwise},
 		IDTokenAlgs:              signingAlgs,
 		TokenAuthMethods:         withNone,
 		TokenAuthAlgs:            algs,

@@ -222,12 +222,12 @@ func (o *Outbox) FrontChannel(ctx context.Context, userID, sessionID string) ([]
 	}
 	var pages []string
 	for _, id := range ids {
-		client, err := o.Clients.Get(ctx, id)
+		client, err := o.Clients.registration(ctx, id)
 		if err != nil && !errors.Is(err, db.ErrNotFound) {
 			return nil, err
 		}
-		if client.FrontchannelLogoutURI != "" {
-			pages = append(pages, withParameters(client.FrontchannelLogoutURI, map[string]string{"iss": o.Site.Issuer(), "sid": sessionID}))
+		if err == nil && client.FrontchannelLogoutURI != "" {
+			pages = append(pages, withParameters(client.FrontchannelLogoutURI, map[string]string{"iss": o.Site.Issuer(), "sid": client.session(sessionID)}))
 		}
 	}
 	return pages, nil

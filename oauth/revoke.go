@@ -47,7 +47,7 @@ func (s *Server) revocation(r *http.Request) error {
 	if c.ClientID != st.client.ID {
 		return newError("unauthorized_client", "The token was issued to another client.")
 	}
-	s.Audit.Record(ctx, audit.Event{Action: "token.revoke", Actor: st.client.ID, UserID: c.Subject, ClientID: c.ClientID})
+	s.Audit.Record(ctx, audit.Event{Action: "token.revoke", Actor: st.client.ID, UserID: c.userID, ClientID: c.ClientID})
 	return s.Revocations.forever(ctx, markToken(c.ID))
 }
 

@@ -208,7 +208,7 @@ func (s *Server) stillPermitted(ctx context.Context, c *accessClaims) ([]string,
 	if len(c.Permissions) == 0 {
 		return nil, nil
 	}
-	now, err := s.tokenPermissions(ctx, Client{ID: c.ClientID}, c.Subject, c.scopes(), c.Audience)
+	now, err := s.tokenPermissions(ctx, Client{ID: c.ClientID}, c.userID, c.scopes(), c.Audience)
 	return slices.DeleteFunc(slices.Clone(c.Permissions), func(p string) bool { return !slices.Contains(now, p) }), err
 }
 

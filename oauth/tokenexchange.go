@@ -91,7 +91,7 @@ func (x *tokenExchange) HandleTokenEndpointRequest(ctx context.Context, r fosite
 		scopes = asked
 	}
 	sess := &session{
-		Subject: subject.Subject, GrantID: subject.GrantID, SessionID: subject.SessionID, ACR: subject.ACR, Reached: subject.ACR, AMR: subject.AMR,
+		Subject: subject.userID, GrantID: subject.GrantID, SessionID: subject.sessionID, ACR: subject.ACR, Reached: subject.ACR, AMR: subject.AMR,
 		Act: act, sources: subject.Sources,
 	}
 	if subject.AuthTime != 0 {
@@ -104,7 +104,7 @@ func (x *tokenExchange) HandleTokenEndpointRequest(ctx context.Context, r fosite
 	ar := r.(*fosite.AccessRequest)
 	ar.Session, ar.GrantedScope = sess, scopes
 	x.Audit.Record(ctx, audit.Event{
-		Action: "token.exchange", Actor: client.ID, UserID: subject.Subject, ClientID: client.ID,
+		Action: "token.exchange", Actor: client.ID, UserID: subject.userID, ClientID: client.ID,
 		Detail: map[string]string{"from_client": subject.ClientID, "actors": strings.Join(act.chain(), " < "), "audience": strings.Join(st.resources, " "), "scope": join(scopes)},
 	})
 	return nil
@@ -156,6 +156,9 @@ func (x *tokenExchange) idSubject(ctx context.Context, client *registration, tok
 	if err != nil || verified.Typ != "JWT" || json.Unmarshal(verified.Claims, &c) != nil {
 		return nil, nil, errSubjectToken
 	}
+	if client.SubjectType == SubjectPairwise { // its names lead nowhere; its access tokens do
+		return nil, nil, newError("invalid_request", "The client knows people by names of its own: exchange an access token.")
+	}
 	now := x.Now()
 	issued := time.Unix(c.IssuedAt, 0)
 	// Marks of what has ended are kept for as long as access tokens may live.
@@ -169,7 +172,7 @@ func (x *tokenExchange) idSubject(ctx context.Context, client *registration, tok
 	}
 	subject := &accessClaims{
 		Subject: c.Subject, Expires: min(c.Expires, issued.Add(MaxAccessTokenTTL).Unix()), IssuedAt: c.IssuedAt, ClientID: client.ID, AuthTime: c.AuthTime, ACR: c.ACR, AMR: c.AMR,
-		GrantID: grantID, SessionID: c.Session,
+		GrantID: grantID, SessionID: c.Session, userID: c.Subject, sessionID: c.Session,
 	}
 	revoked, err := x.Revocations.revoked(ctx, issued, marksOf(subject)...)
 	if err != nil {
@@ -248,7 +251,7 @@ func (s *Server) sourcesActive(ctx context.Context, c *accessClaims) (bool, erro
 		case err != nil:
 			return false, err
 		}
-		if ok, err := s.mayUse(ctx, client.Client, c.Subject); err != nil || !ok {
+		if ok, err := s.mayUse(ctx, client.Client, c.userID); err != nil || !ok {
 			return false, err
 		}
 	}

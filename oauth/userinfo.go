@@ -39,7 +39,7 @@ func (s *Server) userinfo(w http.ResponseWriter, r *http.Request) error {
 		writeJSON(w, http.StatusOK, map[string]string{"sub": c.Subject})
 		return nil
 	}
-	user, err := s.People.User(r.Context(), c.Subject)
+	user, err := s.People.User(r.Context(), c.userID)
 	if gone(err) || (err == nil && user.Status != "active") {
 		s.challenge(w, http.StatusUnauthorized, token.dpop, "invalid_token", "The access token is not valid.")
 		return nil
@@ -49,6 +49,7 @@ func (s *Server) userinfo(w http.ResponseWriter, r *http.Request) error {
 		return nil
 	}
 	claims := selectClaims(user, c.scopes(), c.Userinfo)
+	claims["sub"] = c.Subject
 	client, err := s.Clients.registration(r.Context(), c.ClientID)
 	if err == nil {
 		err = s.addRights(r.Context(), claims, client.Client, user.ID, c.scopes(), c.Userinfo, maxUserinfoRights)

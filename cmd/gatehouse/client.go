@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/gatehouse-id/gatehouse/internal/db"
+	"github.com/gatehouse-id/gatehouse/internal/outbound"
 	"github.com/gatehouse-id/gatehouse/oauth"
 )
 
@@ -25,7 +26,7 @@ type clientCommands struct {
 
 func withClients(t *terminal, s *storage, f func(clients *oauth.Clients) error) error {
 	return withData(t, s, func(d *data) error {
-		clients, err := oauth.OpenClients(t.ctx, oauth.ClientsConfig{DB: d.db, Seal: d.seal, Audit: d.audit})
+		clients, err := oauth.OpenClients(t.ctx, oauth.ClientsConfig{DB: d.db, Seal: d.seal, Audit: d.audit, Outbound: outbound.New(outbound.Config{})})
 		if err != nil {
 			return err
 		}
@@ -111,7 +112,7 @@ var flagOf = map[string]string{
 	"tls_client_auth_san_uri": "tls-client-auth-san-uri", "tls_client_auth_san_ip": "tls-client-auth-san-ip",
 	"dpop_bound_access_tokens": "dpop", "security_profile": "profile",
 	"request_object_signing_alg": "request-object-alg", "request_uris": "request-uri", "require_signed_request_object": "require-signed-request",
-	"authorization_signed_response_alg": "answer-alg",
+	"authorization_signed_response_alg": "answer-alg", "subject_type": "subject-type", "sector_identifier_uri": "sector-identifier-uri",
 }
 
 // checkClient is Validate in words of the command line.

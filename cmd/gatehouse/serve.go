@@ -152,14 +152,14 @@ func (c *serveCommand) Run(t *terminal) error {
 	grants := oauth.OpenGrants(oauth.GrantsConfig{
 		DB: data.db, Audit: data.audit, Revocations: revocations, Key: refreshKey, ReplayWindow: s.ReplayWindow,
 	})
-	clients, err := oauth.OpenClients(t.ctx, oauth.ClientsConfig{DB: data.db, Seal: data.seal, Audit: data.audit})
-	if err != nil {
-		return err
-	}
 	if (s.Demo || s.Seed) && loopback(issuer.Hostname()) { // the demo app is on this machine
 		meaning.outbound = append(meaning.outbound, loopbackNetworks...)
 	}
 	asks := outbound.New(outbound.Config{Networks: meaning.outbound, TLS: meaning.trust})
+	clients, err := oauth.OpenClients(t.ctx, oauth.ClientsConfig{DB: data.db, Seal: data.seal, Audit: data.audit, Outbound: asks})
+	if err != nil {
+		return err
+	}
 	outbox := oauth.OpenOutbox(oauth.OutboxConfig{
 		DB: data.db, Audit: data.audit, Log: log, Seal: data.seal, Clients: clients, Grants: grants, Site: site, Keys: ring, Ask: asks,
 	})
