@@ -161,8 +161,13 @@ func (s *Server) ShrinkAgent(ctx context.Context, userID, id string, had, keep [
 		return db.ErrNotFound
 	}
 	return s.alterAgent(ctx, true, func(ctx context.Context) (changed, error) {
-		c, err := s.changeGrant(ctx, `UPDATE grants SET scopes = $3 WHERE id = $1 AND user_id = $2 AND scopes = $4 AND revoked_at IS NULL
-			RETURNING id, client_id, session`, id, userID, db.JSON(&left), db.JSON(&had))
+		row, err := s.Grants.byID(ctx, id)
+		if err != nil {
+			return changed{}, err
+		}
+		row.Session.Claims.drop(func(scope string) bool { return slices.Contains(had, scope) && !slices.Contains(left, scope) })
+		c, err := s.changeGrant(ctx, `UPDATE grants SET scopes = $3, session = $5 WHERE id = $1 AND user_id = $2 AND scopes = $4 AND revoked_at IS NULL
+			RETURNING id, client_id, session`, id, userID, db.JSON(&left), db.JSON(&had), db.JSON(row.Session))
 		if err == nil {
 			detail := c.detail()
 			detail["scope"] = join(left)

@@ -312,3 +312,28 @@ func TestAttackStrangerFillsTheMemoryByPushing(t *testing.T) {
 	}
 	t.Errorf("%d pushed requests from one network are kept", interactionsAtOnce+1)
 }
+
+// A person takes a scope from an agent that has asked for its claims one by one as well.
+func TestAttackShrunkAgentKeepsSingleClaims(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, h *harness) {
+		c, b := h.client(t, func(c *Client) { c.Agent = true }), h.person(t)
+		a := b.tokens(t, c, "scope", "openid email profile offline_access", "claims", `{"userinfo":{"email":null,"name":null},"id_token":{"email":null}}`)
+		agents, err := h.Agents(t.Context(), b.user.ID)
+		if err != nil || len(agents) != 1 {
+			t.Fatalf("agents: %v, %v", agents, err)
+		}
+		if err := h.ShrinkAgent(t.Context(), b.user.ID, agents[0].GrantID, agents[0].Scopes, []string{"openid", "profile"}); err != nil {
+			t.Fatal(err)
+		}
+		h.advanceClock(2 * time.Second)
+		next := h.refreshToken(t, c, a.str("refresh_token"))
+		if next.status != http.StatusOK {
+			t.Fatalf("refresh: %d %v", next.status, next.body)
+		}
+		_, id := claimsOf(t, next.str("id_token"))
+		if info := h.userinfoAnswer(t, next.str("access_token")); info.status != http.StatusOK || info.body["email"] != nil || id["email"] != nil || info.body["name"] == nil {
+			t.Errorf("userinfo %d %v, ID token %v: want the name and no address", info.status, info.body, id)
+		}
+	})
+}

@@ -3,6 +3,7 @@ package oauth
 import (
 	"encoding/json"
 	"errors"
+	"maps"
 	"slices"
 	"strings"
 
@@ -56,6 +57,16 @@ func parseClaims(raw string) (*claims, error) {
 		return nil, nil //nolint:nilnil // nothing of it is known
 	}
 	return c, nil
+}
+
+// drop takes out the single claims of some scopes.
+func (c *claims) drop(scope func(scope string) bool) {
+	if c == nil {
+		return
+	}
+	for _, asked := range []map[string]*claimRequest{c.Userinfo, c.IDToken} {
+		maps.DeleteFunc(asked, func(name string, _ *claimRequest) bool { return scope(claimScope[name]) })
+	}
 }
 
 func (c *claims) userinfoNames() []string { return names(c.Userinfo) }

@@ -197,7 +197,7 @@ func (x *tokenExchange) idSubject(ctx context.Context, client *registration, tok
 			return subject, one.Scopes, nil // as they were allowed for no API in particular
 		}
 	}
-	return subject, nil, nil
+	return nil, nil, errSubjectToken // they have taken it back
 }
 
 // actor tells who will act for the subject. By default that is the client itself, so that every API sees that the person is not
