@@ -131,7 +131,7 @@ func TestForgedRequestObjectsAreRefused(t *testing.T) {
 			"HMAC by the secret":        beside(c, sign(t, "HS256", []byte(c.secret), nil, h.objectFor(c, nil))),
 			"HMAC by the public key":    beside(c, sign(t, "HS256", c.JWKS, nil, h.objectFor(c, nil))),
 			"key of another client":     beside(c, sign(t, es, testKeys()["other"], nil, h.objectFor(c, nil))),
-			"key in the header":         beside(c, sign(t, es, testKeys()["other"], map[string]any{"jwk": json.RawMessage(keySetOf("", "other"))}, h.objectFor(c, nil))),
+			"key in the header":         beside(c, sign(t, es, testKeys()["other"], map[string]any{"jwk": keySetOf("", "other")}, h.objectFor(c, nil))),
 			"critical header":           beside(c, sign(t, es, key, map[string]any{"crit": []string{"x"}, "x": 1}, h.objectFor(c, nil))),
 			"broken signature":          beside(c, good[:len(good)-8]+"AAAAAAAA"),
 			"no signature":              beside(c, good[:strings.LastIndex(good, ".")+1]),
@@ -315,8 +315,12 @@ func TestMessagesValidation(t *testing.T) {
 		}
 	}
 	for _, m := range []Messages{
-		{RequestObjectAlg: "none"}, {RequestObjectAlg: "HS256"}, {RequestURIs: []string{"http://app.example.test/r"}}, {RequestURIs: []string{"https://u@app.example.test/r"}},
-		{RequestURIs: []string{"urn:x"}}, {RequestURIs: []string{"https://app.example.test/a/../r"}},
+		{RequestObjectAlg: "none"},
+		{RequestObjectAlg: "HS256"},
+		{RequestURIs: []string{"http://app.example.test/r"}},
+		{RequestURIs: []string{"https://u@app.example.test/r"}},
+		{RequestURIs: []string{"urn:x"}},
+		{RequestURIs: []string{"https://app.example.test/a/../r"}},
 	} {
 		client := Client{ID: "x", Name: "x", RedirectURIs: []string{testRedirect}, RequirePKCE: true, Messages: m}.WithDefaults()
 		client.JWKS = keySetOf("", "ES256")

@@ -66,12 +66,11 @@ func TestAgents(t *testing.T) {
 		t.Error("a paused agent renewed its access")
 	}
 	w.clock.forward(2 * time.Second)
-	p = b.press(p, "agent-pause-"+id, nil).says("The agent goes on.")
+	b.press(p, "agent-pause-"+id, nil).says("The agent goes on.")
 	if token = w.renew(t, app, token); token == "" {
 		t.Fatal("the agent does not go on")
 	}
 	had := list[0].Scopes
-	p = b.get("/account/agents")
 	form := url.Values{"person": {u.ID}, "agent": {id}, "had": {strings.Join(had, " ")}, "keep:openid": {"1"}}
 	p = b.follow(b.post("/account/agents/shrink", form)).says("The agent may do less now.")
 	if strings.Contains(p.text(), "calendar.read") {
