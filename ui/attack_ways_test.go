@@ -5,6 +5,8 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -256,5 +258,37 @@ func TestAttackMaxAgeBySilentProvider(t *testing.T) {
 	p := b.get(authorize(c, url.Values{"max_age": {"600"}})).want(http.StatusOK, "provider-acme")
 	if p = b.byProvider(t, i, p, "acme", ada(person{"auth_time": w.clock.now().Unix()})); !strings.Contains(p.away, "code=") {
 		t.Errorf("after a fresh proof at %s %s", p.url, p.away)
+	}
+}
+
+// However many press a provider's button while it is slow, it is asked for its metadata once.
+func TestAttackSlowProviderIsAskedOnce(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	i := newIDP(t, w)
+	i.provider(t, "acme")
+	var asked atomic.Int32
+	came, answer := make(chan struct{}, 100), make(chan struct{})
+	i.answer = func(_ http.ResponseWriter, r *http.Request) bool {
+		if strings.HasSuffix(r.URL.Path, "/openid-configuration") {
+			asked.Add(1)
+			came <- struct{}{}
+			<-answer
+		}
+		return false
+	}
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			if _, err := w.pages.Upstream.Begin(t.Context(), upstream.Trip{Provider: "acme", Purpose: upstream.ForSignIn}, upstream.Wish{}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	<-came
+	close(answer)
+	all.Wait()
+	if n := asked.Load(); n != 1 {
+		t.Errorf("asked %d times", n)
 	}
 }

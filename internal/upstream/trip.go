@@ -95,8 +95,17 @@ type Config struct {
 type Trips struct {
 	Config
 
-	mu    sync.Mutex
-	metas map[string]*metadata // by provider
+	mu     sync.Mutex
+	metas  map[string]*metadata // by provider
+	asking map[string]*question // by provider
+}
+
+// question is a request for metadata that is under way. What it has found stands when done is closed.
+type question struct {
+	of   time.Time // UpdatedAt of the provider
+	done chan struct{}
+	meta *metadata
+	err  error
 }
 
 // New gives Trips.
@@ -107,7 +116,7 @@ func New(c Config) (*Trips, error) {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	return &Trips{Config: c, metas: map[string]*metadata{}}, nil
+	return &Trips{Config: c, metas: map[string]*metadata{}, asking: map[string]*question{}}, nil
 }
 
 // Departure is the beginning of a trip.
@@ -280,20 +289,40 @@ type metadata struct {
 // metadata answers from memory, else asks the provider. One request at a time asks; the others of this process wait for it.
 func (s *Trips) metadata(ctx context.Context, p Provider) (*metadata, error) {
 	s.mu.Lock()
-	m := s.metas[p.ID]
-	s.mu.Unlock()
+	m, q := s.metas[p.ID], s.asking[p.ID]
 	if m != nil && m.of.Equal(p.UpdatedAt) && s.Now().Before(m.until) {
+		s.mu.Unlock()
 		return m, nil
 	}
-	m, err := s.discover(ctx, p)
-	if err != nil {
-		return nil, fmt.Errorf("%w: metadata: %w", ErrAnswer, err)
+	if q == nil || !q.of.Equal(p.UpdatedAt) {
+		q = &question{of: p.UpdatedAt, done: make(chan struct{})}
+		s.asking[p.ID] = q
+		go s.ask(context.WithoutCancel(ctx), p, q) // whose request it was may go away; others wait for the answer
 	}
-	m.of, m.until = p.UpdatedAt, s.Now().Add(metadataLife)
-	s.mu.Lock()
-	s.metas[p.ID] = m
 	s.mu.Unlock()
-	return m, nil
+	select {
+	case <-q.done:
+		return q.meta, q.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// ask answers a question. The client bounds its time.
+func (s *Trips) ask(ctx context.Context, p Provider, q *question) {
+	q.meta, q.err = s.discover(ctx, p)
+	s.mu.Lock()
+	if q.err == nil {
+		q.meta.of, q.meta.until = p.UpdatedAt, s.Now().Add(metadataLife)
+		s.metas[p.ID] = q.meta
+	} else {
+		q.meta, q.err = nil, fmt.Errorf("%w: metadata: %w", ErrAnswer, q.err)
+	}
+	if s.asking[p.ID] == q {
+		delete(s.asking, p.ID)
+	}
+	s.mu.Unlock()
+	close(q.done)
 }
 
 func (s *Trips) discover(ctx context.Context, p Provider) (*metadata, error) {
