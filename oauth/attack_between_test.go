@@ -337,3 +337,26 @@ func TestAttackShrunkAgentKeepsSingleClaims(t *testing.T) {
 		}
 	})
 }
+
+// A person ends what an agent may do. It still holds an ID token, which has no mark of the grant, and exchanges it.
+func TestAttackIDTokenExchangedAfterTheGrantWasEnded(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, h *harness) {
+		w := newExchangeWorld(t, h, nil)
+		c := h.client(t, func(c *Client) {
+			c.Agent, c.GrantTypes, c.Audiences = true, []string{GrantAuthorizationCode, GrantRefreshToken, GrantTokenExchange}, []string{mailAPI}
+		})
+		id := w.b.tokens(t, c).str("id_token")
+		if a := w.exchangeToken(t, c, id, "subject_token_type", typeIDToken); a.status != http.StatusOK {
+			t.Fatalf("exchange: %d %v", a.status, a.body)
+		}
+		agents, err := h.Agents(t.Context(), w.b.user.ID)
+		if err != nil || len(agents) != 1 {
+			t.Fatalf("agents: %v, %v", agents, err)
+		}
+		if err := h.EndAgent(t.Context(), w.b.user.ID, agents[0].GrantID); err != nil {
+			t.Fatal(err)
+		}
+		wantError(t, w.exchangeToken(t, c, id, "subject_token_type", typeIDToken), http.StatusBadRequest, "invalid_request")
+	})
+}
