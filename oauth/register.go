@@ -207,6 +207,7 @@ func (s *Server) fromMetadata(m clientMetadata) (Client, error) {
 	if c.Name == "" {
 		c.Name = "App" // RFC 7591 §2 lets clients go without
 	}
+	c.Profile = ProfileMCP // people are shown it as an agent, and may bound it
 	c.Scopes = slices.Clone(s.SelfRegistered.Scopes)
 	if asked := strings.Fields(m.Scope); len(asked) > 0 {
 		if may := slices.DeleteFunc(asked, func(scope string) bool { return !slices.Contains(s.SelfRegistered.Scopes, scope) }); len(may) > 0 {
@@ -322,13 +323,11 @@ func (s *Server) replaceRegistration(w http.ResponseWriter, r *http.Request, id 
 		if err != nil {
 			return err
 		}
-		if made, err = s.fromMetadata(m); err != nil {
+		said, err := s.fromMetadata(m)
+		if err != nil {
 			return err
 		}
-		made.ID, made.CreatedAt, made.UpdatedAt = old.ID, old.CreatedAt, old.UpdatedAt
-		// What operators have said since stays.
-		made.Owner, made.FirstParty, made.Audiences, made.AccessTokenTTL, made.AccessRules = old.Owner, old.FirstParty, old.Audiences, old.AccessTokenTTL, old.AccessRules
-		made.SecurityEvents, made.RevokesPeople, made.Profile = old.SecurityEvents, old.RevokesPeople, old.Profile
+		made = old.describedAnew(said)
 		if err := made.Validate(); err != nil {
 			return newError("invalid_client_metadata", err.Error())
 		}
@@ -346,6 +345,16 @@ func (s *Server) replaceRegistration(w http.ResponseWriter, r *http.Request, id 
 	}
 	writeJSON(w, http.StatusOK, s.information(made, secret, ""))
 	return nil
+}
+
+// describedAnew is the client with all that it may say about itself in other words. Whatever else there is stays, among it all that
+// operators have said since.
+func (c Client) describedAnew(said Client) Client {
+	c.Name, c.RedirectURIs, c.GrantTypes, c.ResponseTypes, c.Scopes = said.Name, said.RedirectURIs, said.GrantTypes, said.ResponseTypes, said.Scopes
+	c.AuthMethod, c.AuthAlg, c.JWKS, c.JWKSURI, c.DPoPBound, c.RequirePAR = said.AuthMethod, said.AuthAlg, said.JWKS, said.JWKSURI, said.DPoPBound, said.RequirePAR
+	c.ClientURI, c.LogoURI, c.PolicyURI, c.TOSURI, c.Contacts, c.InitiateLoginURI = said.ClientURI, said.LogoURI, said.PolicyURI, said.TOSURI, said.Contacts, said.InitiateLoginURI
+	c.IDTokenAlg, c.LogoutAddresses = said.IDTokenAlg, said.LogoutAddresses
+	return c
 }
 
 func (s *Server) deleteRegistration(w http.ResponseWriter, r *http.Request, id string, hash []byte) error {
