@@ -64,6 +64,11 @@ func (s *Server) authenticateClient(ctx context.Context, r *http.Request, form u
 			return nil, fosite.ErrInvalidClient.WithHint("The client secret is wrong.")
 		}
 	case AuthPrivateKeyJWT, AuthSecretJWT:
+		if client.stranger() { // each assertion is remembered, and anybody can make such a client (storage exhaustion)
+			if err := s.spendInteraction(ctx); err != nil {
+				return nil, err
+			}
+		}
 		err = s.checkAssertion(ctx, client, p.assertion)
 	case AuthTLS, AuthSelfSignedTLS:
 		err = s.checkCertificate(ctx, r, client)
