@@ -5,6 +5,7 @@ import (
 	"html"
 	"maps"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"regexp"
 	"slices"
@@ -127,6 +128,43 @@ func TestSignedAnswerIsNoOtherToken(t *testing.T) {
 		}
 		if out, err := h.ReadLogout(t.Context(), url.Values{"id_token_hint": {token}}); err != nil || out.Refused != RefusedHint {
 			t.Errorf("at logout: got %+v %v", out, err)
+		}
+	})
+}
+
+func TestSignedUserinfo(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, h *harness) {
+		b := h.person(t)
+		for _, alg := range signingAlgs {
+			c := h.client(t, func(c *Client) { c.UserinfoAlg = alg })
+			for _, scope := range []string{"openid", "openid email"} {
+				access := b.tokens(t, c, "scope", scope).str("access_token")
+				r := httptest.NewRequest(http.MethodGet, "/userinfo", nil)
+				r.Header.Set("Authorization", "Bearer "+access)
+				w := httptest.NewRecorder()
+				h.handler.ServeHTTP(w, r)
+				verified, err := h.Keys.Verify(w.Body.String())
+				if err != nil || w.Header().Get("Content-Type") != "application/jwt" || w.Header().Get("Cache-Control") != "no-store" {
+					t.Fatalf("%s: got %d %v %s: %v", alg, w.Code, w.Header(), w.Body, err)
+				}
+				var claims map[string]any
+				if err := json.Unmarshal(verified.Claims, &claims); err != nil {
+					t.Fatal(err)
+				}
+				header, _ := claimsOf(t, w.Body.String())
+				want := map[string]any{"iss": testIssuer, "aud": c.ID, "sub": b.user.ID}
+				if scope == "openid email" {
+					want["email"], want["email_verified"] = b.user.Email, true
+				}
+				if !maps.Equal(claims, want) || header["alg"] != alg {
+					t.Errorf("%s: got %v by %v, want %v", alg, claims, header["alg"], want)
+				}
+				// It has a sub and is signed by us, and yet it proves no sign-in.
+				if q := b.authorize(t, h, c.params("id_token_hint", w.Body.String())); q.Get("error") != "invalid_request" {
+					t.Errorf("as a hint: got %v", q)
+				}
+			}
 		}
 	})
 }

@@ -15,7 +15,8 @@ type Messages struct {
 	RequestObjectAlg string   `json:"request_object_signing_alg,omitempty"` // "": any that is allowed
 	RequestURIs      []string `json:"request_uris,omitempty"`               // where it publishes request objects
 	RequireRequest   bool     `json:"require_signed_request_object,omitempty"`
-	SubjectType      string   `json:"subject_type,omitempty"` // "", public or SubjectPairwise
+	UserinfoAlg      string   `json:"userinfo_signed_response_alg,omitempty"` // "": JSON without a signature
+	SubjectType      string   `json:"subject_type,omitempty"`                 // "", public or SubjectPairwise
 	SectorURI        string   `json:"sector_identifier_uri,omitempty"`
 	AnswerAlg        string   `json:"authorization_signed_response_alg,omitempty"` // of signed answers; "": as ID tokens
 }
@@ -47,6 +48,9 @@ func (c Client) signs() bool { return c.RequireRequest || c.rules().signed }
 func (c Client) validateMessages() error {
 	if c.AnswerAlg != "" && !slices.Contains(signingAlgs, c.AnswerAlg) {
 		return fmt.Errorf("authorization_signed_response_alg %q: use one of %s", c.AnswerAlg, strings.Join(signingAlgs, ", "))
+	}
+	if c.UserinfoAlg != "" && !slices.Contains(signingAlgs, c.UserinfoAlg) {
+		return fmt.Errorf("userinfo_signed_response_alg %q: use one of %s", c.UserinfoAlg, strings.Join(signingAlgs, ", "))
 	}
 	if err := c.validateSubject(); err != nil {
 		return err

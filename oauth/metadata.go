@@ -48,6 +48,7 @@ type metadata struct {
 	RequestURIParameter      bool     `json:"request_uri_parameter_supported"`
 	RequestURIRegistered     bool     `json:"require_request_uri_registration"`
 	RequestObjectAlgs        []string `json:"request_object_signing_alg_values_supported"`
+	UserinfoAlgs             []string `json:"userinfo_signing_alg_values_supported"`
 	AnswerAlgs               []string `json:"authorization_signing_alg_values_supported"` // JARM §4
 	ResponseIssuer           bool     `json:"authorization_response_iss_parameter_supported"`
 
@@ -129,6 +130,7 @@ func (s *Server) buildMetadata() (document, error) {
 		RequestURIRegistered:     true,
 		RequestObjectAlgs:        requestObjectAlgs,
 		AnswerAlgs:               signingAlgs,
+		UserinfoAlgs:             signingAlgs,
 		ResponseIssuer:           true,
 		ClientDocuments:          s.SelfRegistered.Documents,
 		RegistrationEndpoint:     registration,

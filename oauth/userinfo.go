@@ -2,9 +2,12 @@ package oauth
 
 import (
 	"errors"
+	"io"
 	"net/http"
 	"slices"
 	"strings"
+
+	"github.com/gatehouse-id/gatehouse/keys"
 )
 
 // userinfo answers GET and POST /userinfo (OpenID Connect Core §5.3) for an access token in the header or in a POST body
@@ -36,7 +39,7 @@ func (s *Server) userinfo(w http.ResponseWriter, r *http.Request) error {
 		return nil
 	}
 	if c.tellsSubjectOnly() {
-		writeJSON(w, http.StatusOK, map[string]string{"sub": c.Subject})
+		s.writeUserinfo(w, r, c.ClientID, map[string]any{"sub": c.Subject})
 		return nil
 	}
 	user, err := s.People.User(r.Context(), c.userID)
@@ -61,9 +64,36 @@ func (s *Server) userinfo(w http.ResponseWriter, r *http.Request) error {
 		s.writeError(w, r, err)
 		return nil
 	}
-	writeJSON(w, http.StatusOK, claims)
+	s.writeUserinfo(w, r, c.ClientID, claims)
 	return nil
 }
+
+// writeUserinfo answers in JSON, or as a JWT if the client is registered for that (OpenID Connect Core §5.3.2). The JWT has no exp, so that it
+// cannot pass for an ID token, and says so in its typ.
+func (s *Server) writeUserinfo(w http.ResponseWriter, r *http.Request, clientID string, claims map[string]any) {
+	client, err := s.Clients.registration(r.Context(), clientID)
+	if err != nil {
+		s.writeError(w, r, err)
+		return
+	}
+	if client.UserinfoAlg == "" {
+		writeJSON(w, http.StatusOK, claims)
+		return
+	}
+	claims["iss"], claims["aud"] = s.Site.Issuer(), client.ID
+	token, err := s.Keys.Sign(r.Context(), keys.Alg(client.UserinfoAlg), typUserinfo, claims)
+	if err != nil {
+		s.writeError(w, r, err)
+		return
+	}
+	h := w.Header()
+	h.Set("Content-Type", "application/jwt")
+	h["Cache-Control"], h["Pragma"] = noStore, noCache
+	_, _ = io.WriteString(w, token)
+}
+
+// typUserinfo keeps signed claims from being taken for an ID token, as a hint or in an exchange (RFC 8725 §3.11).
+const typUserinfo = "userinfo+jwt"
 
 // refuseToken answers a request whose access token is not valid here, or not with this proof.
 func (s *Server) refuseToken(w http.ResponseWriter, r *http.Request, dpop bool, err error) {

@@ -112,7 +112,7 @@ var flagOf = map[string]string{
 	"tls_client_auth_san_uri": "tls-client-auth-san-uri", "tls_client_auth_san_ip": "tls-client-auth-san-ip",
 	"dpop_bound_access_tokens": "dpop", "security_profile": "profile",
 	"request_object_signing_alg": "request-object-alg", "request_uris": "request-uri", "require_signed_request_object": "require-signed-request",
-	"authorization_signed_response_alg": "answer-alg", "subject_type": "subject-type", "sector_identifier_uri": "sector-identifier-uri",
+	"authorization_signed_response_alg": "answer-alg", "userinfo_signed_response_alg": "userinfo-alg", "subject_type": "subject-type", "sector_identifier_uri": "sector-identifier-uri",
 }
 
 // checkClient is Validate in words of the command line.

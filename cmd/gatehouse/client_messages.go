@@ -13,6 +13,7 @@ type messageFields struct {
 	RequireRequest   *bool    `name:"require-signed-request" negatable:"" help:"Refuse authorization requests that are not signed (RFC 9101)."`
 	SubjectType      *string  `help:"public, or pairwise: the app knows people under names of its own." placeholder:"TYPE"`
 	SectorURI        *string  `name:"sector-identifier-uri" help:"List of redirect URIs of the apps that share pairwise names; needed if they are on several hosts." placeholder:"URL"`
+	UserinfoAlg      *string  `name:"userinfo-alg" aliases:"userinfo-signed-response-alg" help:"Sign what /userinfo answers: RS256, ES256 or EdDSA; empty for plain JSON." placeholder:"ALG"`
 	AnswerAlg        *string  `name:"answer-alg" aliases:"authorization-signed-response-alg" help:"Algorithm of signed answers, if it asks for them (JARM): RS256, ES256 or EdDSA; without it that of ID tokens." placeholder:"ALG"`
 }
 
@@ -21,6 +22,7 @@ func (f *messageFields) apply(c *oauth.Client) {
 	setList(&c.RequestURIs, f.RequestURI)
 	set(&c.RequireRequest, f.RequireRequest)
 	set(&c.AnswerAlg, f.AnswerAlg)
+	set(&c.UserinfoAlg, f.UserinfoAlg)
 	set(&c.SubjectType, f.SubjectType)
 	set(&c.SectorURI, f.SectorURI)
 }
@@ -34,5 +36,6 @@ func writeMessages(row func(name, value string), c oauth.Client) {
 	}
 	row("subject_type", c.SubjectType)
 	row("sector_identifier_uri", c.SectorURI)
+	row("userinfo_alg", c.UserinfoAlg)
 	row("answer_alg", c.AnswerAlg)
 }
