@@ -59,7 +59,7 @@ type clientFields struct {
 	PostLogoutURI  []string       `name:"post-logout-redirect-uri" help:"Where people may go after signing out; repeat for several." placeholder:"URL" sep:"none"`
 	BackLogoutURI  *string        `name:"backchannel-logout-uri" help:"Where the server tells the app that a person signed out." placeholder:"URL"`
 	FrontLogoutURI *string        `name:"frontchannel-logout-uri" help:"Page of the app, loaded in a frame where a person signs out." placeholder:"URL"`
-	SignInPolicy   *string        `help:"What is enough to sign in for the app, if the server does not demand more: pwd, mfa or phr." placeholder:"LEVEL"`
+	SignInPolicy   *string        `help:"What is enough to sign in for the app, if the server does not demand more: pwd, mfa or phr." enum:"pwd,mfa,phr" placeholder:"LEVEL"`
 	AccessTokenTTL *time.Duration `name:"access-token-ttl" help:"Life of its access tokens; 0s for the server's." placeholder:"TIME"`
 
 	Credentials credentialFields `embed:""`

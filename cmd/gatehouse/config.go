@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net"
+	netmail "net/mail"
 	"net/netip"
 	"net/url"
 	"os"
@@ -218,8 +219,18 @@ func (s *settings) check() (c checked, err error) {
 			return c, err
 		}
 	}
+	if s.MailFrom != "" {
+		if _, err := netmail.ParseAddress(s.MailFrom); err != nil {
+			return c, badSetting("mail-from", `%q is not a sender: give one such as "Example <no-reply@example.com>"`, s.MailFrom)
+		}
+	}
 	if err := s.Storage.check(); err != nil {
 		return c, err
+	}
+	for _, scope := range s.Strangers.Scopes {
+		if scope == "" || strings.ContainsFunc(scope, func(r rune) bool { return r <= ' ' || r > '~' || r == '"' || r == '\\' }) {
+			return c, badSetting("stranger-scopes", "%q is not a scope: give a list such as openid,profile,email", scope)
+		}
 	}
 	if name := strings.TrimSpace(s.Name); name != s.Name || name == "" || len(name) > 100 || strings.ContainsFunc(name, func(r rune) bool { return r < ' ' || r == 0x7f }) {
 		return c, badSetting("name", "give 1 to 100 printable characters")

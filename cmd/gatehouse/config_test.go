@@ -94,6 +94,8 @@ func TestBadSettings(t *testing.T) {
 		{"GATEHOUSE_SMTP_URL", "smtp://user:secret@mail.example.test?tls=maybe", "tls=none", nil},
 		{"GATEHOUSE_SMTP_URL", "smtp://user:secret@mail.example.test?x=y", "tls=none", nil},
 		{"GATEHOUSE_SMTP_URL", "smtp://user:secret@mail.example.test:0", "65535", nil},
+		{"GATEHOUSE_MAIL_FROM", "nobody", "Example <no-reply@example.com>", nil},
+		{"GATEHOUSE_STRANGER_SCOPES", `openid,a"b`, "openid,profile,email", nil},
 		{"GATEHOUSE_SMTP_URL", "smtp://user:secret@mail.example.test?tls=none", "in the clear", []string{"GATEHOUSE_MAIL_FROM=a@example.test"}},
 		{"GATEHOUSE_SMTP_URL", "inbox", "everybody", []string{"GATEHOUSE_ISSUER=" + public}},
 		{"GATEHOUSE_MAIL_FROM", "", "sender", []string{"GATEHOUSE_SMTP_URL=" + smtp}},
