@@ -23,7 +23,7 @@ import (
 const scope = "notes:read"
 
 func main() {
-	issuer := flag.String("issuer", "http://127.0.0.1:8080", "issuer of Gatehouse")
+	issuer := flag.String("issuer", "http://localhost:8080", "issuer of Gatehouse")
 	resource := flag.String("resource", "http://127.0.0.1:8090/mcp", "public URL of this server, as registered by `gatehouse api create`")
 	listen := flag.String("listen", "127.0.0.1:8090", "address to listen on")
 	flag.Parse()
