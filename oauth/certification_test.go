@@ -1,0 +1,202 @@
+package oauth
+
+import (
+	"encoding/json"
+	"math"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// These tests are named after the modules of the OpenID certification plans that no other test has the meaning of; docs/conformance.md has
+// the whole list.
+
+// registeredMetadata are the members that IANA's registry and the specifications named in docs know (RFC 8414 §7.1).
+var registeredMetadata = strings.Fields(`
+	issuer authorization_endpoint token_endpoint jwks_uri registration_endpoint scopes_supported response_types_supported response_modes_supported
+	grant_types_supported token_endpoint_auth_methods_supported token_endpoint_auth_signing_alg_values_supported service_documentation ui_locales_supported
+	op_policy_uri op_tos_uri revocation_endpoint revocation_endpoint_auth_methods_supported revocation_endpoint_auth_signing_alg_values_supported
+	introspection_endpoint introspection_endpoint_auth_methods_supported introspection_endpoint_auth_signing_alg_values_supported
+	code_challenge_methods_supported signed_metadata device_authorization_endpoint tls_client_certificate_bound_access_tokens mtls_endpoint_aliases
+	nfv_token_signing_alg_values_supported userinfo_endpoint acr_values_supported subject_types_supported id_token_signing_alg_values_supported
+	id_token_encryption_alg_values_supported id_token_encryption_enc_values_supported userinfo_signing_alg_values_supported
+	userinfo_encryption_alg_values_supported userinfo_encryption_enc_values_supported request_object_signing_alg_values_supported
+	request_object_encryption_alg_values_supported request_object_encryption_enc_values_supported display_values_supported claim_types_supported
+	claims_supported claims_locales_supported claims_parameter_supported request_parameter_supported request_uri_parameter_supported
+	require_request_uri_registration require_signed_request_object pushed_authorization_request_endpoint require_pushed_authorization_requests
+	introspection_signing_alg_values_supported introspection_encryption_alg_values_supported introspection_encryption_enc_values_supported
+	authorization_response_iss_parameter_supported check_session_iframe frontchannel_logout_supported frontchannel_logout_session_supported
+	backchannel_logout_supported backchannel_logout_session_supported end_session_endpoint backchannel_token_delivery_modes_supported
+	backchannel_authentication_endpoint backchannel_authentication_request_signing_alg_values_supported backchannel_user_code_parameter_supported
+	authorization_details_types_supported dpop_signing_alg_values_supported client_registration_types_supported protected_resources
+	authorization_signing_alg_values_supported authorization_encryption_alg_values_supported authorization_encryption_enc_values_supported
+	prompt_values_supported client_id_metadata_document_supported global_token_revocation_endpoint`)
+
+func TestOIDCCDiscoveryEndpointVerification(t *testing.T) {
+	t.Parallel()
+	h := embedded(t)
+	var m map[string]any
+	if err := json.Unmarshal((*browser)(nil).get(h, "/.well-known/openid-configuration").Body.Bytes(), &m); err != nil {
+		t.Fatal(err)
+	}
+	for name, value := range m {
+		if !slices.Contains(registeredMetadata, name) {
+			t.Errorf("%s is no registered member", name)
+		}
+		if strings.HasSuffix(name, "_supported") && name != "require_request_uri_registration" {
+			switch v := value.(type) {
+			case bool:
+			case []any:
+				if len(v) == 0 {
+					t.Errorf("%s is an empty list", name)
+				}
+			default:
+				t.Errorf("%s is neither list nor truth: %v", name, value)
+			}
+		}
+	}
+	for _, name := range []string{"claims_supported", "scopes_supported", "subject_types_supported", "response_types_supported", "userinfo_endpoint", "grant_types_supported"} {
+		if m[name] == nil {
+			t.Errorf("%s is missing", name)
+		}
+	}
+	if !slices.Contains(m["scopes_supported"].([]any), any("openid")) || !slices.Contains(m["subject_types_supported"].([]any), any("public")) {
+		t.Errorf("scopes %v, subject types %v", m["scopes_supported"], m["subject_types_supported"])
+	}
+}
+
+func TestOIDCCEnsureRequestWithoutNonceSucceedsForCodeFlow(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, h *harness) {
+		a := h.person(t).tokens(t, h.client(t, nil), "nonce", "")
+		header, claims := claimsOf(t, a.str("id_token"))
+		if _, has := claims["nonce"]; has || header["kid"] == nil {
+			t.Errorf("header %v, claims %v: want a kid and no nonce", header, claims)
+		}
+		for _, name := range []string{"email", "name"} { // scopes speak of userinfo
+			if claims[name] != nil {
+				t.Errorf("the ID token tells %s", name)
+			}
+		}
+	})
+}
+
+func TestOIDCCAlternateHappyFlow(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, h *harness) {
+		b, c := h.person(t), h.client(t, nil)
+		b.consent(t, c)
+		pairs := strings.Split(c.params("scope", "email openid").Encode(), "&")
+		slices.Reverse(pairs)
+		to := must(url.Parse(b.get(h, "/authorize?"+strings.Join(pairs, "&")).Header().Get("Location")))
+		if a := h.exchangeCode(t, c, to.Query().Get("code")); a.status != http.StatusOK || a.str("scope") != "email openid" {
+			t.Errorf("parameters in another order: %s, %d %v", to, a.status, a.body)
+		}
+	})
+}
+
+func TestOIDCCPromptNoneLoggedIn(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, h *harness) {
+		b, c := h.person(t), h.client(t, nil)
+		_, first := claimsOf(t, b.tokens(t, c, "max_age", "15000").str("id_token"))
+		h.advanceClock(2 * time.Second)
+		for name, edits := range map[string][]string{"prompt=none": {"prompt", "none", "max_age", "15000"}, "max_age=10000": {"max_age", "10000"}} {
+			_, second := claimsOf(t, b.tokens(t, c, edits...).str("id_token"))
+			if second["sub"] != first["sub"] || second["auth_time"] == nil || second["auth_time"] != first["auth_time"] {
+				t.Errorf("%s: sub %v and auth_time %v, want %v and %v", name, second["sub"], second["auth_time"], first["sub"], first["auth_time"])
+			}
+		}
+		if w := b.get(h, "/authorize?"+c.params("max_age", "1").Encode()); !strings.Contains(w.Header().Get("Location"), "/login?i=") {
+			t.Errorf("max_age=1 led to %s, want the sign-in", w.Header().Get("Location"))
+		}
+	})
+}
+
+func TestOIDCCIDTokenHintThatHasExpired(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, h *harness) {
+		b, c := h.person(t), h.client(t, nil)
+		hint := b.tokens(t, c).str("id_token")
+		h.advanceClock(2 * time.Hour)
+		if q := b.authorize(t, h, c.params("prompt", "none", "id_token_hint", hint)); q.Get("code") == "" {
+			t.Errorf("got %v", q)
+		}
+	})
+}
+
+func TestOIDCCCodeReuse30Seconds(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, h *harness) {
+		b, c := h.person(t), h.client(t, nil)
+		code := b.code(t, c)
+		a := h.exchangeCode(t, c, code)
+		h.advanceClock(30 * time.Second)
+		wantError(t, h.exchangeCode(t, c, code), http.StatusBadRequest, "invalid_grant")
+		if got := h.userinfoAnswer(t, a.str("access_token")).status; got != http.StatusUnauthorized {
+			t.Errorf("the first access token: %d, want 401", got)
+		}
+		wantError(t, h.refreshToken(t, c, a.str("refresh_token")), http.StatusBadRequest, "invalid_grant")
+	})
+}
+
+func TestFAPI2LongStateComesBackUnchanged(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, h *harness) {
+		b, c := h.person(t), h.client(t, nil)
+		b.consent(t, c)
+		state, nonce := strings.Repeat("a-._~", 200), strings.Repeat("N-._~z", 64)
+		q := b.authorize(t, h, c.params("state", state, "nonce", nonce))
+		if q.Get("state") != state {
+			t.Errorf("state of 1000 characters came back as %q", q.Get("state"))
+		}
+		if _, claims := claimsOf(t, h.exchangeCode(t, c, q.Get("code")).str("id_token")); claims["nonce"] != nonce {
+			t.Errorf("nonce of 384 characters came back as %v", claims["nonce"])
+		}
+		if q := b.authorize(t, h, c.params("state", state, "prompt", "none login")); q.Get("state") != state || q.Get("error") != "invalid_request" {
+			t.Errorf("with an error: %v", q)
+		}
+	})
+}
+
+func TestFAPI2PARAttemptInvalidHTTPMethod(t *testing.T) {
+	t.Parallel()
+	h := embedded(t)
+	for _, method := range []string{http.MethodPut, http.MethodGet, http.MethodDelete} {
+		w := httptest.NewRecorder()
+		h.handler.ServeHTTP(w, httptest.NewRequest(method, "/par", nil))
+		if w.Code != http.StatusMethodNotAllowed {
+			t.Errorf("%s: got %d, want 405", method, w.Code)
+		}
+	}
+}
+
+// The suite counts Shannon's bits over the characters of each value it is given, and wants 96.
+func TestOIDCCEntropyOfCodesAndTokens(t *testing.T) {
+	t.Parallel()
+	h := embedded(t)
+	b, c := h.person(t), h.client(t, nil)
+	seen := map[string]bool{}
+	for range 50 {
+		code := b.code(t, c)
+		a := h.exchangeCode(t, c, code)
+		for name, value := range map[string]string{"code": code, "access token": a.str("access_token"), "refresh token": a.str("refresh_token")} {
+			counts := map[rune]float64{}
+			for _, r := range value {
+				counts[r]++
+			}
+			bits, n := 0.0, float64(len(value))
+			for _, k := range counts {
+				bits -= k * math.Log2(k/n)
+			}
+			if bits < 96 || seen[value] {
+				t.Errorf("%s %q: %.0f bits, want 96 and no repetition", name, value, bits)
+			}
+			seen[value] = true
+		}
+	}
+}
