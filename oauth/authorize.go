@@ -212,6 +212,9 @@ func (s *Server) parseParameters(ctx context.Context, req *authorization) error 
 	if req.resources, err = s.resources(ctx, client, form["resource"]); err != nil {
 		return err
 	}
+	if client.rules().resource && len(req.resources) == 0 && slices.ContainsFunc(req.scopes, func(scope string) bool { return !personScope(scope) }) {
+		return newError("invalid_target", "The resource is missing: this app must name the API it asks for.") // a token for all APIs would serve each of them (confused deputy)
+	}
 	if err := s.parseProof(req); err != nil {
 		return err
 	}

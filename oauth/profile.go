@@ -29,6 +29,7 @@ type rules struct {
 	redirect    bool          // requests name their redirect URI
 	pushed      bool          // requests are pushed
 	signed      bool          // requests are signed
+	resource    bool          // requests for more than the person's own claims name the API they are for (RFC 8707)
 	bound       bool          // tokens are tied to a key or a certificate
 	idTokenAlgs []string      // of ID tokens
 	grants      []string      // grant types the client may have
@@ -53,7 +54,7 @@ var profiles = []rules{
 	},
 	{
 		name: ProfileMCP, standard: "Model Context Protocol 2026-07-28, Authorization",
-		redirect: true, grants: []string{GrantAuthorizationCode, GrantRefreshToken}, tokenLife: 15 * time.Minute,
+		redirect: true, resource: true, grants: []string{GrantAuthorizationCode, GrantRefreshToken}, tokenLife: 15 * time.Minute,
 	},
 }
 
@@ -178,6 +179,7 @@ func ProfileTable() string {
 		{"`redirect_uri` in the request", func(r *rules) string { return choose(r.redirect, "always", "if several are registered") }},
 		{"pushed requests (RFC 9126)", func(r *rules) string { return choose(r.pushed, "always", "if the client likes") }},
 		{"signed requests (RFC 9101)", func(r *rules) string { return choose(r.signed, "always", "") }},
+		{"`resource` in the request (RFC 8707)", func(r *rules) string { return choose(r.resource, "for scopes of APIs", "if the client likes") }},
 		{"tokens tied to a key or certificate", func(r *rules) string { return choose(r.bound, "always", "if the client likes") }},
 		{"algorithms of ID tokens", func(r *rules) string { return orAny(r.idTokenAlgs) }},
 		{"grant types", func(r *rules) string { return orAny(r.grants) }},

@@ -99,6 +99,20 @@ func TestUnsignedRequestOfAClientThatSigns(t *testing.T) {
 	})
 }
 
+func TestAgentThatNamesNoAPIGetsNoTokenForAll(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, h *harness) {
+		b, c := h.person(t), h.client(t, agentClient)
+		b.consent(t, c)
+		if q := b.authorize(t, h, c.params("scope", "openid read")); q.Get("error") != "invalid_target" {
+			t.Errorf("got %v", q)
+		}
+		if q := b.authorize(t, h, c.params()); q.Get("code") == "" {
+			t.Errorf("for the person's own claims: got %v", q)
+		}
+	})
+}
+
 func TestTokensOfAgentsAreShortLived(t *testing.T) {
 	t.Parallel()
 	c := registration{Client: Client{Credentials: Credentials{Profile: ProfileMCP}}}
