@@ -46,8 +46,9 @@ type accessClaims struct {
 	Permissions  []string      `json:"permissions,omitempty"` // see permissionNames
 	Confirmation *confirmation `json:"cnf,omitempty"`
 
-	Act     *actor   `json:"act,omitempty"` // who acts for the subject (RFC 8693 §4.1)
-	Sources []source `json:"src,omitempty"` // the tokens for which it was given, the first one first
+	Details details  `json:"authorization_details,omitempty"` // RFC 9396 §9.1
+	Act     *actor   `json:"act,omitempty"`                   // who acts for the subject (RFC 8693 §4.1)
+	Sources []source `json:"src,omitempty"`                   // the tokens for which it was given, the first one first
 
 	userID, sessionID string // by their own names, see reveal
 }
@@ -107,7 +108,7 @@ func (a *accessTokens) GenerateAccessToken(ctx context.Context, r fosite.Request
 	c := accessClaims{
 		Issuer: a.Site.Issuer(), Subject: sess.Subject, Expires: sess.GetExpiresAt(fosite.AccessToken).Unix(), IssuedAt: a.Now().Unix(), ID: id.String(),
 		ClientID: client.ID, Scope: join(r.GetGrantedScopes()), ACR: sess.ACR, AMR: sess.AMR, GrantID: sess.GrantID, SessionID: sess.SessionID,
-		Confirmation: requestState(ctx).confirmation, Act: sess.Act, Sources: sess.sources,
+		Confirmation: requestState(ctx).confirmation, Act: sess.Act, Sources: sess.sources, Details: requestState(ctx).details,
 	}
 	if c.Subject == "" {
 		c.Subject = client.ID // RFC 9068 §2.2: no person is involved

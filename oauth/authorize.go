@@ -33,6 +33,7 @@ type authorization struct {
 	state     string
 	scopes    []string
 	resources resources // asked for by name (RFC 8707)
+	details   details   // asked for (RFC 9396)
 	prompt    []string
 	maxAge    time.Duration // -1: not asked for
 	claims    *claims
@@ -215,6 +216,9 @@ func (s *Server) parseParameters(ctx context.Context, req *authorization) error 
 	if client.rules().resource && len(req.resources) == 0 && slices.ContainsFunc(req.scopes, func(scope string) bool { return !personScope(scope) }) {
 		return newError("invalid_target", "The resource is missing: this app must name the API it asks for.") // a token for all APIs would serve each of them (confused deputy)
 	}
+	if req.details, err = s.parseDetails(ctx, client, form.Get("authorization_details")); err != nil {
+		return err
+	}
 	if err := s.parseProof(req); err != nil {
 		return err
 	}
@@ -346,7 +350,7 @@ func (s *Server) missingConsent(ctx context.Context, req *authorization, sess *i
 	switch {
 	case req.interaction.ConsentBy == sess.UserID:
 		return nil, nil //nolint:nilnil // nothing is missing
-	case req.client.stranger(), req.prompted("consent"), req.device != nil: // who sits at the device is told by nothing but the person (RFC 8628 §5.4)
+	case req.client.stranger(), req.prompted("consent"), len(req.details) > 0, req.device != nil: // who sits at the device is told by nothing but the person (RFC 8628 §5.4)
 		return ask, nil
 	case req.client.FirstParty && !impersonable(req):
 		return nil, nil //nolint:nilnil // nothing is missing
@@ -436,7 +440,7 @@ func (s *Server) issueCode(w http.ResponseWriter, r *http.Request, req *authoriz
 	resp, err := s.provider.NewAuthorizeResponse(ctx, ar, req.interaction.Budget.bind(&session{
 		Subject: sess.UserID, GrantID: grantID, SessionID: sess.ID, AuthTime: sess.AuthTime, RequestedAt: req.interaction.CreatedAt,
 		ACR: reportedACR(sess.ACR(), asked), Reached: sess.ACR(), AMR: sess.AMR, Nonce: req.form.Get("nonce"), Claims: req.claims,
-		Resources: req.resources.identifiers(),
+		Resources: req.resources.identifiers(), Details: req.details,
 	}, began))
 	if err != nil {
 		return s.refuse(w, r, req, err)

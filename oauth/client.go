@@ -65,6 +65,9 @@ type Client struct {
 	AccessRules
 	Messages
 
+	// DetailsTypes are the types of authorization_details the client may ask for (RFC 9396 §10).
+	DetailsTypes []string `json:"authorization_details_types,omitempty"`
+
 	// Impersonates lets an operator's client exchange tokens without a trace of itself in the new ones.
 	Impersonates bool `json:"impersonates,omitempty"`
 
@@ -122,6 +125,9 @@ func (c Client) Validate() error {
 	}
 	if err := c.validateGrants(); err != nil {
 		return err
+	}
+	if len(c.DetailsTypes) > maxListLength {
+		return fmt.Errorf("authorization_details_types: at most %d", maxListLength)
 	}
 	if err := c.validateExchange(); err != nil {
 		return err

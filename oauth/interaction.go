@@ -47,7 +47,7 @@ const (
 var requestParameters = []string{
 	"client_id", "redirect_uri", "response_type", "response_mode", "scope", "state", "code_challenge", "code_challenge_method",
 	"nonce", "prompt", "max_age", "claims", "id_token_hint", "login_hint", "ui_locales", "acr_values",
-	"dpop_jkt",
+	"dpop_jkt", "authorization_details",
 	"registration", // refused
 }
 
@@ -161,6 +161,9 @@ func (s *Server) Interaction(ctx context.Context, id, userID string) (Interactio
 		AppScheme: appScheme(req.redirect), Reason: in.Reason, CreatedAt: in.CreatedAt, Agent: isAgent(req.client.Client),
 	}
 	out.Stranger, out.Resources = strangerOf(req), req.resources.public()
+	if out.Details, err = s.publicDetails(ctx, req); err != nil {
+		return Interaction{}, err
+	}
 	if d := req.device; d != nil {
 		out.Device = &Device{UserCode: showUserCode(d.UserCode), Address: d.Address, Browser: d.Browser, CreatedAt: d.CreatedAt}
 	}

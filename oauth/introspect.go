@@ -33,6 +33,7 @@ type introspection struct {
 
 	Permissions  []string      `json:"permissions,omitempty"` // those of the token that the person still has
 	Confirmation *confirmation `json:"cnf,omitempty"`
+	Details      details       `json:"authorization_details,omitempty"`
 	Act          *actor        `json:"act,omitempty"`
 }
 
@@ -123,7 +124,7 @@ func (s *Server) introspection(ctx context.Context, r *http.Request) (introspect
 	}
 	return introspection{
 		Active: true, Permissions: permissions, Scope: c.Scope, ClientID: c.ClientID, TokenType: c.tokenType(), Expires: c.Expires, IssuedAt: c.IssuedAt, NotBefore: c.IssuedAt,
-		Subject: c.Subject, Audience: c.Audience, Issuer: c.Issuer, ID: c.ID, AuthTime: c.AuthTime, ACR: c.ACR, Confirmation: c.Confirmation, Act: c.Act,
+		Subject: c.Subject, Audience: c.Audience, Issuer: c.Issuer, ID: c.ID, AuthTime: c.AuthTime, ACR: c.ACR, Confirmation: c.Confirmation, Act: c.Act, Details: c.Details,
 	}, nil
 }
 

@@ -1,6 +1,7 @@
 package oauth
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
@@ -163,7 +164,21 @@ func (s *Server) aliases() map[string]string {
 
 // wellKnown answers both metadata addresses.
 func (s *Server) wellKnown(w http.ResponseWriter, r *http.Request) error {
-	serveDocument(w, r, s.metadata, metadataMaxAge)
+	types, err := s.DetailsTypes().List(r.Context())
+	if err != nil || len(types) == 0 {
+		serveDocument(w, r, s.metadata, metadataMaxAge) // the rest of it is true without the database
+		return nil
+	}
+	var names []string
+	for _, d := range types {
+		names = append(names, d.Type)
+	}
+	more, err := json.Marshal(map[string][]string{"authorization_details_types_supported": names})
+	if err != nil {
+		return err
+	}
+	whole := append(bytes.TrimSuffix(slices.Clone(s.metadata.body), []byte("}")), ',')
+	serveDocument(w, r, newDocument(append(whole, more[1:]...)), metadataMaxAge)
 	return nil
 }
 

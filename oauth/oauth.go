@@ -83,6 +83,7 @@ type Interaction struct {
 	Stranger  *Stranger  // what people must know of an app that no operator has registered; nil: one did
 	AppScheme string     // "com.example.app:" if the app is a program with a private-use scheme; empty: a website
 	Resources []Resource // the APIs that the app asked to reach by name (RFC 8707)
+	Details   []Detail   // what it asks for in detail (RFC 9396)
 	Device    *Device    // the device that asked (RFC 8628); nil: an app with a redirect
 	Agent     bool       // the app acts for people without them: they may lay a budget on it
 	Reason    string     // why a signed-in person must sign in again: "" | "reauth" | "account"; "mfa" or "phr": must prove more

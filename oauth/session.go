@@ -20,7 +20,8 @@ type session struct {
 	Reached     string    `json:"reached,omitempty"`     // the class of the session; policies ask for it
 	AMR         []string  `json:"amr,omitempty"`
 	Nonce       string    `json:"nonce,omitempty"`
-	Claims      *claims   `json:"claims,omitempty"`    // the claims parameter (OpenID Connect Core §5.5)
+	Claims      *claims   `json:"claims,omitempty"` // the claims parameter (OpenID Connect Core §5.5)
+	Details     details   `json:"authorization_details,omitempty"`
 	Resources   []string  `json:"resources,omitempty"` // the audiences that were asked for (RFC 8707); none: those of the client
 
 	Until time.Time `json:"until,omitzero"` // when the grant ends, if sooner than the server's

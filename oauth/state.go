@@ -26,6 +26,7 @@ type state struct {
 
 	resources []string  // resource parameters of a token request
 	notAfter  time.Time // when the access token ends at the latest; zero: it does not matter
+	details   details   // of the access token
 	target    *target   // what the access token is for, if it was asked for by name
 
 	rights   *identity.Rights // read before in this request

@@ -72,6 +72,9 @@ func (s *Server) exchange(r *http.Request) (map[string]any, error) {
 	}
 	answer := resp.ToMap()
 	answer["token_type"] = st.confirmation.tokenType()
+	if len(st.details) > 0 {
+		answer["authorization_details"] = st.details
+	}
 	if st.target != nil {
 		answer["scope"], answer["expires_in"] = join(st.target.scopes), int64(st.target.life/time.Second)
 	}
@@ -121,6 +124,9 @@ func (s *Server) checkGrant(ctx context.Context, ar *fosite.AccessRequest) error
 	granted := ar.GrantedScope
 	if code := requestState(ctx).code; code != nil { // fosite grants them with the answer
 		granted = code.Scopes
+	}
+	if err := s.narrowDetails(ctx, client, sess, ar.Form.Get("authorization_details")); err != nil {
+		return err
 	}
 	return s.aim(ctx, client, sess, granted)
 }

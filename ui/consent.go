@@ -9,18 +9,25 @@ import (
 )
 
 type consentPage struct {
-	ID     string
-	App    *app
-	Email  string
-	Person string // user id the page is shown to
-	More   bool   // the app has some of it already and asks for more
-	Scopes []scopeLine
-	Other  []scopeLine // scopes without words of their own
-	APIs   []oauth.Resource
-	Device *consentDevice
+	ID      string
+	App     *app
+	Email   string
+	Person  string // user id the page is shown to
+	More    bool   // the app has some of it already and asks for more
+	Scopes  []scopeLine
+	Other   []scopeLine // scopes without words of their own
+	APIs    []oauth.Resource
+	Details []consentDetail
+	Device  *consentDevice
 
 	Stranger *oauth.Stranger // the app has registered itself
 	Lives    []budgetLife    // the app acts for people without them: for how long may it?
+}
+
+// consentDetail is one thing that the app asks for in detail.
+type consentDetail struct {
+	Words string
+	Raw   string // all of it, as the app wrote it
 }
 
 // scopeLine is one thing the app asks for.
@@ -69,6 +76,9 @@ func (p *Pages) showConsent(w http.ResponseWriter, r *http.Request, v visit, u i
 	}
 	content.Device = p.consentDevice(l, in.Device, u.Preferences.Zone)
 	content.APIs = in.Resources
+	for _, d := range in.Details {
+		content.Details = append(content.Details, consentDetail{d.Words(l.Lang), d.Raw})
+	}
 	for _, scope := range in.Scopes {
 		line := scopeLine{Name: scope, Key: "scope." + scope, New: content.More && slices.Contains(in.NewScopes, scope)}
 		if _, ok := l.texts[line.Key]; ok {

@@ -51,6 +51,7 @@ type clientFields struct {
 	PolicyURI      *string        `name:"policy-uri" help:"Privacy policy." placeholder:"URL"`
 	TOSURI         *string        `name:"tos-uri" help:"Terms of service." placeholder:"URL"`
 	Contact        []string       `help:"Address of somebody responsible; repeat." placeholder:"EMAIL" sep:"none"`
+	DetailsType    []string       `help:"Types of authorization_details the app may ask for; repeat." placeholder:"TYPE" sep:"none"`
 	Impersonates   *bool          `negatable:"" help:"The app exchanges tokens without a trace of itself in the new ones; it needs the grant type urn:ietf:params:oauth:grant-type:token-exchange."`
 	OpenAPIs       *bool          `name:"open-apis" negatable:"" help:"The app may ask for any API that is open to apps that registered themselves."`
 	Agent          *bool          `negatable:"" help:"The app acts for people without them, as AI agents do: they see it apart at /account/agents and may bound it. The profile mcp implies it."`
@@ -80,6 +81,7 @@ func (f *clientFields) apply(c *oauth.Client) {
 	set(&c.PolicyURI, f.PolicyURI)
 	set(&c.TOSURI, f.TOSURI)
 	set(&c.AccessTokenTTL, f.AccessTokenTTL)
+	setList(&c.DetailsTypes, f.DetailsType)
 	set(&c.Impersonates, f.Impersonates)
 	set(&c.OpenAPIs, f.OpenAPIs)
 	set(&c.Agent, f.Agent)
@@ -182,6 +184,7 @@ func writeClient(w io.Writer, c oauth.Client, secret string) {
 	row("policy_uri", c.PolicyURI)
 	row("tos_uri", c.TOSURI)
 	row("post_logout_redirect_uris", strings.Join(c.PostLogoutRedirectURIs, " "))
+	row("authorization_details_types", strings.Join(c.DetailsTypes, " "))
 	if c.Impersonates {
 		row("impersonates", yes(true))
 	}

@@ -45,6 +45,7 @@ type commands struct {
 	Group       groupCommands      `cmd:"" help:"Look after groups of people."`
 	Role        roleCommands       `cmd:"" help:"Look after roles, which permit people things at APIs."`
 	API         apiCommands        `cmd:"" name:"api" help:"Look after APIs and the permissions that roles can hold."`
+	Details     detailsCommands    `cmd:"" name:"details-type" help:"Look after what apps may ask for in detail (authorization_details)."`
 	Attribute   attributeCommands  `cmd:"" help:"Look after what is known of people beside the standard profile, and what apps get of it."`
 	Delivery    deliveryCommands   `cmd:"" help:"See which apps were told of sign-outs and other events, and which were not."`
 	Provider    providerCommands   `cmd:"" help:"Look after other services at which people may sign in."`
