@@ -267,9 +267,16 @@ func scheme(name string) chromedp.Action[chromedp.Void] {
 
 func (w *window) picture(name string) {
 	w.t.Helper()
-	ctx, cancel := context.WithTimeout(w.ctx, patience)
-	defer cancel()
-	png, err := chromedp.Run(ctx, chromedp.FullScreenshot(100))
+	var png []byte
+	var err error
+	for range 3 { // a busy browser now and then leaves one undrawn
+		ctx, cancel := context.WithTimeout(w.ctx, patience/3)
+		png, err = chromedp.Run(ctx, chromedp.FullScreenshot(100))
+		cancel()
+		if err == nil {
+			break
+		}
+	}
 	if err == nil {
 		err = os.WriteFile(filepath.Join(w.shots, name+".png"), png, 0o644)
 	}

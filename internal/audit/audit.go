@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -39,9 +40,9 @@ type Log struct {
 	db     *db.DB
 	log    *slog.Logger
 	now    func() time.Time
-	places *places // nil: places are not kept
-	actor  string  // of events that name none
-	heard  func(ctx context.Context, e Event) error
+	places *places                   // nil: places are not kept
+	actor  string                    // of events that name none
+	heard  *atomic.Pointer[listener] // shared by the logs that By gives
 }
 
 // New gives a Log on d that keeps no places, for whoever has no master key; now may be nil.
@@ -49,7 +50,7 @@ func New(d *db.DB, log *slog.Logger, now func() time.Time) *Log {
 	if now == nil {
 		now = time.Now
 	}
-	return &Log{db: d, log: log, now: now}
+	return &Log{db: d, log: log, now: now, heard: new(atomic.Pointer[listener])}
 }
 
 // Open gives a Log on a migrated database that also keeps from where each act was done; now may be nil.
@@ -68,9 +69,14 @@ func (l *Log) By(actor string) *Log {
 	return &by
 }
 
-// Tell has f told of every event that is recorded from now on, in the transaction that the event belongs to. Call it before the log
-// is in use.
-func (l *Log) Tell(f func(ctx context.Context, e Event) error) { l.heard = f }
+// listener is told of events.
+type listener func(ctx context.Context, e Event) error
+
+// Tell has f told of every event that is recorded from now on, in the transaction that the event belongs to.
+func (l *Log) Tell(f func(ctx context.Context, e Event) error) {
+	told := listener(f)
+	l.heard.Store(&told)
+}
 
 // maxText bounds each id in a row; some come from requests that were refused.
 const maxText = 200
@@ -90,8 +96,8 @@ func (l *Log) Record(ctx context.Context, e Event) {
 	if err == nil {
 		_, err = l.db.Exec(ctx, auditInsert+` VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`, row...)
 	}
-	if err == nil && l.heard != nil {
-		if err := l.heard(ctx, e); err != nil {
+	if tell := l.heard.Load(); err == nil && tell != nil {
+		if err := (*tell)(ctx, e); err != nil {
 			l.log.ErrorContext(ctx, "event not passed on", "action", e.Action, "user_id", e.UserID, "client_id", e.ClientID, "err", err)
 		}
 	}
