@@ -72,17 +72,11 @@ func (p *Pages) pendingLogin(r *http.Request, v visit) (ticket string, l identit
 }
 
 func (p *Pages) factorPage(w http.ResponseWriter, r *http.Request, f factor) error {
-	v, err := p.visit(r)
-	if err != nil {
+	v, st, ok, err := p.step(w, r)
+	if !ok {
 		return err
 	}
-	st, ok, err := p.step(r, v)
-	switch {
-	case err != nil:
-		return err
-	case !ok:
-		return p.redirect(w, r, withInteraction("/login?n=timeout", v.ID))
-	case f.page == "code" && !st.user.HasTOTP:
+	if f.page == "code" && !st.user.HasTOTP {
 		return p.redirect(w, r, withInteraction(p.nextStep(st.user), v.ID))
 	}
 	return p.showFactor(w, r, v, st, f, nil)
@@ -106,20 +100,13 @@ func readCode(r *http.Request) (string, error) {
 }
 
 func (p *Pages) proveFactor(w http.ResponseWriter, r *http.Request, f factor) error {
-	v, err := p.visit(r)
-	if err != nil {
-		return err
-	}
 	code, err := readCode(r)
 	if err != nil {
 		return err
 	}
-	st, ok, err := p.step(r, v)
-	switch {
-	case err != nil:
+	v, st, ok, err := p.step(w, r)
+	if !ok {
 		return err
-	case !ok:
-		return p.redirect(w, r, withInteraction("/login?n=timeout", v.ID))
 	}
 	problems := identity.FieldErrors{}
 	var limit *identity.LimitError

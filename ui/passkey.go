@@ -119,16 +119,20 @@ type step struct {
 	user   identity.User
 }
 
-// step finds what a second step belongs to.
-func (p *Pages) step(r *http.Request, v visit) (st step, ok bool, err error) {
+// step finds what a second step belongs to. If it belongs to nothing any more, ok is false and the person has been sent back to the
+// beginning.
+func (p *Pages) step(w http.ResponseWriter, r *http.Request) (v visit, st step, ok bool, err error) {
+	if v, err = p.visit(r); err != nil {
+		return v, st, false, err
+	}
 	if st.ticket, st.login, st.user, ok, err = p.pendingLogin(r, v); ok || err != nil {
-		return st, ok, err
+		return v, st, ok && err == nil, err
 	}
 	if !v.SignedIn || !v.Session.TwoStep() {
-		return step{}, false, nil
+		return v, step{}, false, p.redirect(w, r, withInteraction("/login?n=timeout", v.ID))
 	}
 	u, err := p.People.User(r.Context(), v.Session.UserID)
-	return step{user: u}, err == nil, err
+	return v, step{user: u}, err == nil, err
 }
 
 // ceremony binds a challenge to the person and to what goes on with it.
@@ -182,16 +186,9 @@ type passkeyPage struct {
 }
 
 func (p *Pages) passkeyStepPage(w http.ResponseWriter, r *http.Request) error {
-	v, err := p.visit(r)
-	if err != nil {
+	v, st, ok, err := p.step(w, r)
+	if !ok {
 		return err
-	}
-	st, ok, err := p.step(r, v)
-	switch {
-	case err != nil:
-		return err
-	case !ok:
-		return p.redirect(w, r, withInteraction("/login?n=timeout", v.ID))
 	}
 	return p.showPasskeyStep(w, r, v, st, nil)
 }
@@ -204,31 +201,17 @@ func (p *Pages) showPasskeyStep(w http.ResponseWriter, r *http.Request, v visit,
 }
 
 func (p *Pages) passkeyStepOptions(w http.ResponseWriter, r *http.Request) error {
-	v, err := p.visit(r)
-	if err != nil {
+	v, st, ok, err := p.step(w, r)
+	if !ok {
 		return err
-	}
-	st, ok, err := p.step(r, v)
-	switch {
-	case err != nil:
-		return err
-	case !ok:
-		return p.redirect(w, r, withInteraction("/login?n=timeout", v.ID))
 	}
 	return p.passkeyOptions(w, r, st.ceremony(v))
 }
 
 func (p *Pages) passkeyStep(w http.ResponseWriter, r *http.Request) error {
-	v, err := p.visit(r)
-	if err != nil {
+	v, st, ok, err := p.step(w, r)
+	if !ok {
 		return err
-	}
-	st, ok, err := p.step(r, v)
-	switch {
-	case err != nil:
-		return err
-	case !ok:
-		return p.redirect(w, r, withInteraction("/login?n=timeout", v.ID))
 	}
 	_, amr, err := p.checkPasskey(r, st.ceremony(v))
 	if errors.Is(err, identity.ErrPasskey) {
