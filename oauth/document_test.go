@@ -160,13 +160,13 @@ func TestLadderOfTrust(t *testing.T) {
 	each(t, func(t *testing.T, h *harness) {
 		p, b := h.publish(t), h.person(t)
 		c := p.client()
-		if err := h.Clients.Approve(t.Context(), p.host(), []string{"read"}); err != nil {
+		if err := h.Clients.Approve(t.Context(), p.host(), []string{"phone"}); err != nil {
 			t.Fatal(err)
 		}
-		scope := []string{"scope", "openid offline_access read"}
+		scope := []string{"scope", "openid offline_access phone"}
 		_, in := b.asks(t, c.params(scope...))
-		if !in.Stranger.Approved || !slices.Contains(in.Scopes, "read") {
-			t.Errorf("the page knows %+v, scopes %v, want an approved host and read", in.Stranger, in.Scopes)
+		if !in.Stranger.Approved || !slices.Contains(in.Scopes, "phone") {
+			t.Errorf("the page knows %+v, scopes %v, want an approved host and phone", in.Stranger, in.Scopes)
 		}
 		a := h.exchangeCode(t, c, b.allows(t, c.params(scope...)).Get("code"))
 		if a.status != http.StatusOK || a.body["expires_in"].(float64) < 599 {

@@ -92,7 +92,7 @@ free_port() {
 }
 
 start_postgres() {
-	local options="-c listen_addresses=127.0.0.1 -k '' -c max_connections=400 -c log_min_messages=fatal"
+	local options="-c listen_addresses=127.0.0.1 -k '' -c max_connections=1000 -c log_min_messages=fatal"
 	[ "$mode" = test ] && options+=" -c fsync=off -c synchronous_commit=off -c full_page_writes=off"
 	if [ ! -f "$dir/postgres/data/PG_VERSION" ]; then
 		cp "$secret" "$dir/postgres/password"
