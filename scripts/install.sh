@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the tests need and this machine lacks: Postgres, Redis, Chromium and Node.js (18 or newer).
+# Installs what the tests need and this machine lacks: Postgres, Redis, Chromium, Node.js (18 or newer), and Apache with
+# its module for OpenID Connect: the program alone, no service.
 # Without root or sudo it names the packages and fails.
 set -euo pipefail
 
@@ -9,6 +10,7 @@ command -v redis-server >/dev/null || packages+=(redis-server)
 command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || packages+=(chromium)
 command -v node >/dev/null || packages+=(nodejs)
 command -v npm >/dev/null || packages+=(npm)
+{ [ -x /usr/sbin/apache2 ] && [ -e /usr/lib/apache2/modules/mod_auth_openidc.so ]; } || packages+=(apache2-bin libapache2-mod-auth-openidc)
 # go test -race compiles a little C.
 echo '#include <stdlib.h>' | cc -E - >/dev/null 2>&1 || packages+=(gcc libc6-dev)
 
