@@ -31,6 +31,8 @@ var (
 	ErrPasskeys = errors.New("too many passkeys")
 	// ErrEnrolled says that two-step sign-in is on already, so it can be neither begun nor confirmed again.
 	ErrEnrolled = errors.New("two-step sign-in is on already")
+	// ErrStale says that a session has ended, or that its proof is no longer fresh, so that nothing can be added in it.
+	ErrStale = errors.New("session has ended or was proven too long ago")
 	// ErrLastAdmin says that a person is the only active administrator, so that nobody could look after the others.
 	ErrLastAdmin = errors.New("the only administrator")
 )

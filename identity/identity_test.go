@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/gatehouse-id/gatehouse/internal/audit"
 	"github.com/gatehouse-id/gatehouse/internal/cache"
 	"github.com/gatehouse-id/gatehouse/internal/db"
@@ -111,6 +113,18 @@ func (w *world) start(t *testing.T, userID, oldToken string, amr ...string) (str
 		t.Fatalf("start session: %v", err)
 	}
 	return token, s
+}
+
+// in puts a person into a session that was proven just now, whatever factors they have.
+func (w *world) in(t testing.TB, userID string) Session {
+	t.Helper()
+	now, id := w.now(), uuid.NewString()
+	_, hash := newToken()
+	if _, err := w.db.Exec(t.Context(), `INSERT INTO sessions (id, user_id, token_hash, auth_time, amr, device, created_at, last_seen_at, expires_at)
+		SELECT $1, id, $3, $4, '["pwd"]', $5, $4, $4, $6 FROM users WHERE id = $2`, id, userID, hash, db.At(now), []byte("sealed"), db.At(now.Add(time.Hour))); err != nil {
+		t.Fatal(err)
+	}
+	return Session{ID: id, UserID: userID, AuthTime: now, tokenHash: hash}
 }
 
 // audited gives the audit rows as "action outcome user", oldest first.

@@ -211,7 +211,7 @@ func TestAttackCodesCountedApart(t *testing.T) {
 	wantErr(t, "5: two-step code", w.CheckTOTP(t.Context(), u.ID, "000000"), ErrCode)
 	wantLimit(t, "6: two-step code", w.CheckTOTP(t.Context(), u.ID, "000000"))
 	wantLimit(t, "6: recovery code", w.CheckRecoveryCode(t.Context(), u.ID, "0"))
-	_, err = w.ConfirmTOTP(t.Context(), u.ID, "000000")
+	_, err = w.ConfirmTOTP(t.Context(), w.in(t, u.ID), "000000")
 	wantLimit(t, "6: enrolment", err)
 	_, err = w.CheckMailCode(t.Context(), again.Ticket, "", again.Code)
 	wantLimit(t, "6: the right mail code", err)

@@ -256,12 +256,12 @@ func (d *Directory) takeChallenge(ctx context.Context, challenge string, c Cerem
 
 // AddPasskey makes what the browser answered to a PasskeyEnrol a passkey of the person. If it is their first second factor, two-step sign-in
 // is on from now, and recovery has ten codes, which cannot be shown again. amr is what was proven by this. ErrPasskey: the answer is not
-// valid, or the authenticator is known already; FieldErrors: the name; ErrPasskeys: there are too many.
-func (d *Directory) AddPasskey(ctx context.Context, c Ceremony, name string, answer []byte) (added Passkey, recovery, amr []string, err error) {
+// valid, or the authenticator is known already; FieldErrors: the name; ErrPasskeys: there are too many; ErrStale: s does not stand any more.
+func (d *Directory) AddPasskey(ctx context.Context, s Session, c Ceremony, name string, answer []byte) (added Passkey, recovery, amr []string, err error) {
 	if name, err = passkeyName(name); err != nil {
 		return added, nil, nil, err
 	}
-	if c.Use != PasskeyEnrol || d.relyingParty == nil || len(answer) > maxPasskeyAnswer {
+	if c.Use != PasskeyEnrol || c.UserID != s.UserID || d.relyingParty == nil || len(answer) > maxPasskeyAnswer {
 		return added, nil, nil, ErrPasskey
 	}
 	parsed, err := protocol.ParseCredentialCreationResponseBytes(answer)
@@ -293,6 +293,9 @@ func (d *Directory) AddPasskey(ctx context.Context, c Ceremony, name string, ans
 	err = d.db.Tx(ctx, func(ctx context.Context) error {
 		dataKey, err := d.lock(ctx, c.UserID)
 		if err != nil {
+			return err
+		}
+		if err := d.stands(ctx, s); err != nil {
 			return err
 		}
 		sealed, err := d.sealPasskey(c.UserID, added.ID, dataKey, stored)

@@ -65,7 +65,7 @@ func got(t *testing.T, k *softkey.Key, options []byte) []byte {
 func (w *world) passkey(t *testing.T, u User, name string) (*softkey.Key, Passkey) {
 	t.Helper()
 	k := softkey.New(keyOrigin, keyRPID)
-	added, _, _, err := w.AddPasskey(t.Context(), enrolling(u.ID), name, created(t, k, w.options(t, enrolling(u.ID))))
+	added, _, _, err := w.AddPasskey(t.Context(), w.in(t, u.ID), enrolling(u.ID), name, created(t, k, w.options(t, enrolling(u.ID))))
 	wantNil(t, "add", err)
 	return k, added
 }
@@ -74,14 +74,14 @@ func TestPasskeyLifecycle(t *testing.T) {
 	eachKeyed(t, func(t *testing.T, w *world) {
 		u := w.create(t, "ada@example.com")
 		k := softkey.New(keyOrigin, keyRPID)
-		added, recovery, amr, err := w.AddPasskey(t.Context(), enrolling(u.ID), "  Blue key ", created(t, k, w.options(t, enrolling(u.ID))))
+		added, recovery, amr, err := w.AddPasskey(t.Context(), w.in(t, u.ID), enrolling(u.ID), "  Blue key ", created(t, k, w.options(t, enrolling(u.ID))))
 		wantNil(t, "add", err)
 		if added.Name != "Blue key" || added.Synced || len(recovery) != 10 || !slices.Equal(amr, []string{AMRHardware, AMRPresence, AMRMFA}) {
 			t.Errorf("added %+v with %d codes by %v", added, len(recovery), amr)
 		}
 		second := softkey.New(keyOrigin, keyRPID)
 		second.Synced = true
-		phone, recovery, amr, err := w.AddPasskey(t.Context(), enrolling(u.ID), "Phone", created(t, second, w.options(t, enrolling(u.ID))))
+		phone, recovery, amr, err := w.AddPasskey(t.Context(), w.in(t, u.ID), enrolling(u.ID), "Phone", created(t, second, w.options(t, enrolling(u.ID))))
 		wantNil(t, "add another", err)
 		if !phone.Synced || len(recovery) != 0 || !slices.Contains(amr, AMRSoftware) {
 			t.Errorf("second: %+v with %d codes by %v", phone, len(recovery), amr)
@@ -205,7 +205,7 @@ func TestPasskeyRegistrationAttacks(t *testing.T) {
 		ada, eve := w.create(t, "ada@example.com"), w.create(t, "eve@example.com")
 		add := func(what string, c Ceremony, answer []byte) {
 			t.Helper()
-			if _, _, _, err := w.AddPasskey(t.Context(), c, "Key", answer); !errors.Is(err, ErrPasskey) {
+			if _, _, _, err := w.AddPasskey(t.Context(), w.in(t, c.UserID), c, "Key", answer); !errors.Is(err, ErrPasskey) {
 				t.Errorf("%s: got error %v, want ErrPasskey", what, err)
 			}
 		}
@@ -227,15 +227,15 @@ func TestPasskeyRegistrationAttacks(t *testing.T) {
 
 		k, _ = w.passkey(t, ada, "Key")
 		answer := created(t, k, w.options(t, enrolling(eve.ID)))
-		_, _, _, err := w.AddPasskey(t.Context(), enrolling(eve.ID), "Key", answer)
+		_, _, _, err := w.AddPasskey(t.Context(), w.in(t, eve.ID), enrolling(eve.ID), "Key", answer)
 		wantNil(t, "another key on one authenticator", err)
 		add("a replayed registration", enrolling(eve.ID), answer)
 		if list, _ := w.Passkeys(t.Context(), ada.ID); len(list) != 1 {
 			t.Errorf("ada has %d passkeys, want 1", len(list))
 		}
-		_, _, _, err = w.AddPasskey(t.Context(), enrolling(ada.ID), " ", nil)
+		_, _, _, err = w.AddPasskey(t.Context(), w.in(t, ada.ID), enrolling(ada.ID), " ", nil)
 		wantField(t, "no name", err, "name", KeyRequired)
-		_, _, _, err = w.AddPasskey(t.Context(), enrolling(ada.ID), strings.Repeat("x", maxPasskeyName+1), nil)
+		_, _, _, err = w.AddPasskey(t.Context(), w.in(t, ada.ID), enrolling(ada.ID), strings.Repeat("x", maxPasskeyName+1), nil)
 		wantField(t, "a long name", err, "name", KeyTooLong)
 	})
 }
@@ -259,7 +259,7 @@ func TestClonedPasskeyIsRefused(t *testing.T) {
 		u := w.create(t, "ada@example.com")
 		k := softkey.New(keyOrigin, keyRPID)
 		k.Count = 7
-		added, _, _, err := w.AddPasskey(t.Context(), enrolling(u.ID), "Key", created(t, k, w.options(t, enrolling(u.ID))))
+		added, _, _, err := w.AddPasskey(t.Context(), w.in(t, u.ID), enrolling(u.ID), "Key", created(t, k, w.options(t, enrolling(u.ID))))
 		wantNil(t, "add", err)
 		thief := k.Copy()
 		_, _, err = w.CheckPasskey(t.Context(), signingIn, got(t, k, w.options(t, signingIn)), home)
@@ -375,7 +375,7 @@ func TestTooManyPasskeys(t *testing.T) {
 		}
 		_, err := w.BeginPasskey(t.Context(), enrolling(u.ID))
 		wantErr(t, "one more", err, ErrPasskeys)
-		_, _, _, err = w.AddPasskey(t.Context(), enrolling(u.ID), "Key", late)
+		_, _, _, err = w.AddPasskey(t.Context(), w.in(t, u.ID), enrolling(u.ID), "Key", late)
 		wantErr(t, "one that was begun before", err, ErrPasskeys)
 	})
 }
@@ -399,7 +399,7 @@ func TestPasskeysKeepRecoveryCodesAlive(t *testing.T) {
 	eachKeyed(t, func(t *testing.T, w *world) {
 		u := w.create(t, "ada@example.com")
 		k := softkey.New(keyOrigin, keyRPID)
-		_, codes, _, err := w.AddPasskey(t.Context(), enrolling(u.ID), "Key", created(t, k, w.options(t, enrolling(u.ID))))
+		_, codes, _, err := w.AddPasskey(t.Context(), w.in(t, u.ID), enrolling(u.ID), "Key", created(t, k, w.options(t, enrolling(u.ID))))
 		wantNil(t, "add", err)
 		wantNil(t, "a recovery code", w.CheckRecoveryCode(t.Context(), u.ID, codes[0]))
 		wantErr(t, "the same again", w.CheckRecoveryCode(t.Context(), u.ID, codes[0]), ErrCode)
@@ -448,7 +448,7 @@ func FuzzPasskeyAnswer(f *testing.F) {
 		if _, _, err := w.CheckPasskey(t.Context(), signingIn, answer, home); err == nil {
 			t.Error("signed somebody in")
 		}
-		if _, _, _, err := w.AddPasskey(t.Context(), enrolling("0198a0de-0000-7000-8000-000000000000"), "Key", answer); err == nil {
+		if _, _, _, err := w.AddPasskey(t.Context(), w.in(t, "0198a0de-0000-7000-8000-000000000000"), enrolling("0198a0de-0000-7000-8000-000000000000"), "Key", answer); err == nil {
 			t.Error("enrolled something")
 		}
 	})

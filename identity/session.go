@@ -25,6 +25,9 @@ const seenEvery = 5 * time.Minute
 // maxUserAgent is how many bytes of a browser's name are kept.
 const maxUserAgent = 300
 
+// Freshness is how recent a proof must be before something can change that keeps strangers out.
+const Freshness = 10 * time.Minute
+
 // Device is where a session lives.
 type Device struct {
 	UserAgent string     `json:"user_agent,omitempty"`
@@ -206,6 +209,20 @@ func (d *Directory) StepUp(ctx context.Context, s Session, amr []string) (token 
 	}
 	s.AMR, s.AuthTime, s.LastSeenAt, s.tokenHash = methods, authTime, now, hash
 	return token, s, nil
+}
+
+// stands makes sure, in the transaction in ctx, which holds the person's row, that s has not ended and that its proof is fresh:
+// whoever is thrown out, or comes back to a page that was left open, must not add a way in with the last request that was let
+// through (enrolment racing with the end of the session). The session's row is held until then. It reports ErrStale.
+func (d *Directory) stands(ctx context.Context, s Session) error {
+	now := d.now()
+	n, err := d.db.Exec(ctx, `UPDATE sessions SET last_seen_at = $3 WHERE id = $1 AND user_id = $2 AND expires_at > $3 AND last_seen_at > $4 AND auth_time > $5
+		AND EXISTS (SELECT 1 FROM users u WHERE u.id = sessions.user_id AND u.status = 'active')`,
+		s.ID, s.UserID, db.At(now), db.At(now.Add(-d.sessionIdle)), db.At(now.Add(-Freshness)))
+	if err == nil && n == 0 {
+		err = ErrStale
+	}
+	return err
 }
 
 // Sessions lists a person's live sessions, the newest first.

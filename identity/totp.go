@@ -101,13 +101,17 @@ func (d *Directory) BeginTOTP(ctx context.Context, userID, issuerName string) (E
 }
 
 // ConfirmTOTP turns two-step sign-in on when the code proves that the app has the secret, and returns ten recovery codes,
-// which cannot be shown again. The code is used up by this. ErrCode, *LimitError, ErrEnrolled.
-func (d *Directory) ConfirmTOTP(ctx context.Context, userID, code string) (recovery []string, err error) {
+// which cannot be shown again. The code is used up by this. ErrCode, *LimitError, ErrEnrolled; ErrStale if s does not stand any more.
+func (d *Directory) ConfirmTOTP(ctx context.Context, s Session, code string) (recovery []string, err error) {
+	userID := s.UserID
 	if err := d.spendCode(ctx, userID); err != nil {
 		return nil, err
 	}
 	err = d.db.Tx(ctx, func(ctx context.Context) error {
 		if _, err := d.lock(ctx, userID); err != nil {
+			return err
+		}
+		if err := d.stands(ctx, s); err != nil {
 			return err
 		}
 		secret, confirmed, err := d.totpSecret(ctx, userID)

@@ -10,6 +10,8 @@ import (
 
 	"github.com/pquerna/otp"
 	"github.com/pquerna/otp/totp"
+
+	"github.com/gatehouse-id/gatehouse/internal/softkey"
 )
 
 // enrol turns two-step sign-in on and lets a minute pass, so that the next code is a fresh one.
@@ -19,7 +21,7 @@ func enrol(t *testing.T, w *world, userID string) (secret string) {
 	if err != nil {
 		t.Fatalf("begin enrolment: %v", err)
 	}
-	if _, err := w.ConfirmTOTP(t.Context(), userID, codeAt(t, e.Secret, w.now())); err != nil {
+	if _, err := w.ConfirmTOTP(t.Context(), w.in(t, userID), codeAt(t, e.Secret, w.now())); err != nil {
 		t.Fatalf("confirm enrolment: %v", err)
 	}
 	w.pass(time.Minute)
@@ -73,9 +75,9 @@ func TestEnrolment(t *testing.T) {
 		if got, _ := w.User(t.Context(), u.ID); got.HasTOTP {
 			t.Error("two-step sign-in is on before the confirmation")
 		}
-		_, err = w.ConfirmTOTP(t.Context(), u.ID, wrongCode(t, first.Secret, w.now()))
+		_, err = w.ConfirmTOTP(t.Context(), w.in(t, u.ID), wrongCode(t, first.Secret, w.now()))
 		wantErr(t, "wrong code", err, ErrCode)
-		recovery, err := w.ConfirmTOTP(t.Context(), u.ID, code)
+		recovery, err := w.ConfirmTOTP(t.Context(), w.in(t, u.ID), code)
 		wantNil(t, "confirm", err)
 		if len(recovery) != 10 || len(slices.Compact(slices.Sorted(slices.Values(recovery)))) != 10 {
 			t.Errorf("recovery codes %v, want ten different ones", recovery)
@@ -86,11 +88,11 @@ func TestEnrolment(t *testing.T) {
 		wantErr(t, "the enrolment's code at sign-in", w.CheckTOTP(t.Context(), u.ID, code), ErrCode)
 		_, err = w.BeginTOTP(t.Context(), u.ID, "Gatehouse")
 		wantErr(t, "begin when it is on", err, ErrEnrolled)
-		_, err = w.ConfirmTOTP(t.Context(), u.ID, codeAt(t, first.Secret, w.now()))
+		_, err = w.ConfirmTOTP(t.Context(), w.in(t, u.ID), codeAt(t, first.Secret, w.now()))
 		wantErr(t, "confirm when it is on", err, ErrEnrolled)
 		_, err = w.BeginTOTP(t.Context(), "nobody", "Gatehouse")
 		wantErr(t, "unknown person", err, ErrNotFound)
-		_, err = w.ConfirmTOTP(t.Context(), "nobody", code)
+		_, err = w.ConfirmTOTP(t.Context(), w.in(t, "nobody"), code)
 		wantErr(t, "unknown person", err, ErrNotFound)
 	})
 }
@@ -106,7 +108,7 @@ func TestPlantedSeedIsReplaced(t *testing.T) {
 		if fresh.Secret == planted.Secret {
 			t.Error("a secret that was shown an hour ago is offered again")
 		}
-		_, err = w.ConfirmTOTP(t.Context(), u.ID, codeAt(t, planted.Secret, w.now()))
+		_, err = w.ConfirmTOTP(t.Context(), w.in(t, u.ID), codeAt(t, planted.Secret, w.now()))
 		wantErr(t, "confirm with the old secret", err, ErrCode)
 	})
 }
@@ -155,7 +157,8 @@ func TestConcurrentConfirmation(t *testing.T) {
 		e, err := w.BeginTOTP(t.Context(), u.ID, "Gatehouse")
 		wantNil(t, "begin", err)
 		code := codeAt(t, e.Secret, w.now())
-		if won := race(t, ErrEnrolled, func() error { _, err := w.ConfirmTOTP(t.Context(), u.ID, code); return err }); won != 1 {
+		s := w.in(t, u.ID)
+		if won := race(t, ErrEnrolled, func() error { _, err := w.ConfirmTOTP(t.Context(), s, code); return err }); won != 1 {
 			t.Errorf("%d of 20 confirmed, want 1", won)
 		}
 		if n, _ := w.RecoveryCodesLeft(t.Context(), u.ID); n != 10 {
@@ -178,7 +181,7 @@ func TestCodeGuessingIsLimitedOverAllPaths(t *testing.T) {
 		wantErr(t, "wrong recovery code", w.CheckRecoveryCode(t.Context(), u.ID, "not even one"), ErrCode)
 		wantLimit(t, "right code after five wrong ones", w.CheckTOTP(t.Context(), u.ID, codeAt(t, secret, w.now())))
 		wantLimit(t, "right recovery code after five wrong ones", w.CheckRecoveryCode(t.Context(), u.ID, codes[0]))
-		_, err = w.ConfirmTOTP(t.Context(), u.ID, wrong)
+		_, err = w.ConfirmTOTP(t.Context(), w.in(t, u.ID), wrong)
 		wantLimit(t, "confirmation after five wrong ones", err)
 		wantNil(t, "another person", w.CheckTOTP(t.Context(), other.ID, codeAt(t, otherSecret, w.now())))
 		w.pass(6 * time.Minute)
@@ -265,5 +268,37 @@ func FuzzRecoveryCode(f *testing.F) {
 		if n != normalCode(n, recoveryLength) {
 			t.Errorf("%q is normal as %q, which is not", s, n)
 		}
+	})
+}
+
+// A page that was left open, or a thief who is being thrown out, adds no factor with a request that was let through before.
+func TestAttackFactorAddedByAnEndedSession(t *testing.T) {
+	eachKeyed(t, func(t *testing.T, w *world) {
+		for name, over := range map[string]func(s Session) error{
+			"ended":      func(s Session) error { return w.EndSession(t.Context(), s.UserID, s.ID) },
+			"all ended":  func(s Session) error { _, err := w.EndSessions(t.Context(), s.UserID, ""); return err },
+			"disowned":   func(s Session) error { return w.Disown(t.Context(), s.UserID) },
+			"not fresh":  func(Session) error { w.pass(Freshness); return nil },
+			"disabled":   func(s Session) error { return w.SetStatus(t.Context(), s.UserID, StatusDisabled) },
+		} {
+			u := w.create(t, strings.ReplaceAll(name, " ", "-")+"@example.com")
+			s := w.in(t, u.ID)
+			e, err := w.BeginTOTP(t.Context(), u.ID, "Gatehouse")
+			wantNil(t, "begin", err)
+			wantNil(t, name, over(s))
+			answer := created(t, softkey.New(keyOrigin, keyRPID), w.options(t, enrolling(u.ID)))
+			_, err = w.ConfirmTOTP(t.Context(), s, codeAt(t, e.Secret, w.now()))
+			wantErr(t, name+": app", err, ErrStale)
+			_, _, _, err = w.AddPasskey(t.Context(), s, enrolling(u.ID), "Key", answer)
+			wantErr(t, name+": passkey", err, ErrStale)
+			if got, err := w.User(t.Context(), u.ID); err != nil || got.TwoStep() {
+				t.Errorf("%s: a factor was added, %v", name, err)
+			}
+		}
+		// Nor into somebody else's account.
+		ada, eve := w.create(t, "ada@example.com"), w.create(t, "eve@example.com")
+		answer := created(t, softkey.New(keyOrigin, keyRPID), w.options(t, enrolling(ada.ID)))
+		_, _, _, err := w.AddPasskey(t.Context(), w.in(t, eve.ID), enrolling(ada.ID), "Key", answer)
+		wantErr(t, "in another's session", err, ErrPasskey)
 	})
 }

@@ -108,7 +108,7 @@ func (p *Pages) addPasskey(w http.ResponseWriter, r *http.Request, s identity.Se
 	}
 	c := enrolment(s)
 	c.Browser = p.Site.BrowserSecret(r)
-	_, codes, amr, err := p.People.AddPasskey(r.Context(), c, f.value("name"), []byte(f.value("credential")))
+	_, codes, amr, err := p.People.AddPasskey(r.Context(), s, c, f.value("name"), []byte(f.value("credential")))
 	var problems identity.FieldErrors
 	switch {
 	case errors.As(err, &problems):
@@ -117,6 +117,8 @@ func (p *Pages) addPasskey(w http.ResponseWriter, r *http.Request, s identity.Se
 		return p.showNewPasskey(w, r, s, f.value("name"), identity.FieldErrors{"": "account_passkey_new.wrong"})
 	case errors.Is(err, identity.ErrPasskeys):
 		return &pageError{status: http.StatusConflict, key: "error.passkeys", next: "/account/passkeys"}
+	case errors.Is(err, identity.ErrStale):
+		return p.redirect(w, r, withInteraction("/confirm?to=passkey", query.value("i")))
 	case err != nil:
 		return err
 	}

@@ -94,8 +94,10 @@ func (p *Pages) setUp(w http.ResponseWriter, r *http.Request, s identity.Session
 	if code == "" {
 		return p.showSetup(w, r, s, identity.FieldErrors{"code": identity.KeyRequired})
 	}
-	codes, err := p.People.ConfirmTOTP(r.Context(), s.UserID, code)
+	codes, err := p.People.ConfirmTOTP(r.Context(), s, code)
 	switch {
+	case errors.Is(err, identity.ErrStale):
+		return p.redirect(w, r, withInteraction("/confirm?to=setup", r.URL.Query().Get("i")))
 	case errors.Is(err, identity.ErrEnrolled):
 		return p.redirect(w, r, "/account/two-step")
 	case errors.Is(err, identity.ErrCode):

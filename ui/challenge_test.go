@@ -198,3 +198,48 @@ func TestRegistrationsOfOneNetworkAreLimited(t *testing.T) {
 		t.Errorf("an hour later: status %d", got)
 	}
 }
+
+// Guessing at the second step costs work like guessing at the first: who has the password must not try codes for free.
+func TestAttackCodesGuessedWithoutWork(t *testing.T) {
+	t.Parallel()
+	for name, guess := range map[string]func(t *testing.T, w *world, next func() string){
+		"code": func(t *testing.T, w *world, _ func() string) {
+			b := w.browser(t)
+			p := b.signIn(alice)
+			for range failuresOfAccount {
+				p = b.press(p, "code-submit", map[string]string{"code": "000000"}).want(http.StatusUnprocessableEntity)
+			}
+		},
+		"recovery code": func(t *testing.T, w *world, _ func() string) {
+			b := w.browser(t)
+			b.signIn(alice)
+			for range failuresOfAccount {
+				b.press(b.get("/login/recovery"), "code-submit", map[string]string{"code": "000000-000000"}).want(http.StatusUnprocessableEntity)
+			}
+		},
+		"code of a mail": func(t *testing.T, w *world, _ func() string) {
+			for range failuresOfAccount {
+				b := w.browser(t)
+				p := b.press(b.get("/login/mail"), "mail-code-submit", map[string]string{"email": alice})
+				b.press(p, "mail-code-check", map[string]string{"code": "00000000"}).want(http.StatusUnprocessableEntity)
+			}
+		},
+		"confirmation": func(t *testing.T, w *world, next func() string) {
+			b := w.browser(t)
+			b.press(b.signIn(alice), "code-submit", map[string]string{"code": next()})
+			for range failuresOfAccount {
+				b.press(b.get("/confirm"), "confirm-submit", map[string]string{"password": password, "code": "000000"}).want(http.StatusUnprocessableEntity)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, withChallenge, withMailCodes)
+			u := w.person(t, alice)
+			next, _ := w.enrol(t, u)
+			guess(t, w, next)
+			b := w.browser(t)
+			b.post("/login", url.Values{"email": {alice}, "password": {password}}).want(http.StatusUnprocessableEntity).says("no robot")
+		})
+	}
+}

@@ -120,6 +120,9 @@ func (p *Pages) proveFactor(w http.ResponseWriter, r *http.Request, f factor) er
 		p.Site.ClearLoginTicket(w, v.ID)
 		return p.redirect(w, r, withInteraction("/login?n=tries", v.ID))
 	} else if errors.Is(err, identity.ErrCode) {
+		if _, err := p.failed(r, st.user.Email); err != nil {
+			return err
+		}
 		problems["code"] = f.wrong
 	} else if err != nil {
 		return err

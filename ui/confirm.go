@@ -12,7 +12,7 @@ import (
 )
 
 // freshness is how recent a proof must be before something can change that keeps strangers out.
-const freshness = 10 * time.Minute
+const freshness = identity.Freshness
 
 // proven reports whether the person has proven who they are within freshness, and with both steps if there are two: a
 // password alone must not be enough to take the second step away.
@@ -165,7 +165,7 @@ func (p *Pages) prove(r *http.Request, s identity.Session, field, password, code
 	}
 	switch err := p.People.CheckUserPassword(r.Context(), s.UserID, password, deviceOf(r).Address); {
 	case errors.Is(err, identity.ErrCredentials):
-		return nil, identity.FieldErrors{field: "confirm.password_wrong"}, nil
+		return nil, identity.FieldErrors{field: "confirm.password_wrong"}, p.failedIn(r, s)
 	case err != nil:
 		return nil, nil, err
 	}
@@ -181,11 +181,20 @@ func (p *Pages) prove(r *http.Request, s identity.Session, field, password, code
 	}
 	switch err := check(r.Context(), s.UserID, code); {
 	case errors.Is(err, identity.ErrCode):
-		return nil, identity.FieldErrors{"code": "confirm.code_wrong"}, nil
+		return nil, identity.FieldErrors{"code": "confirm.code_wrong"}, p.failedIn(r, s)
 	case err != nil:
 		return nil, nil, err
 	}
 	return []string{identity.AMRPassword, factor, identity.AMRMFA}, nil, nil
+}
+
+// failedIn counts what went wrong in a session as failed does: the next sign-in takes work whichever form was used to guess.
+func (p *Pages) failedIn(r *http.Request, s identity.Session) error {
+	u, err := p.People.User(r.Context(), s.UserID)
+	if err == nil {
+		_, err = p.failed(r, u.Email)
+	}
+	return err
 }
 
 // asksCode tells whether the password alone does not do, and a code of the second step is wanted beside it.

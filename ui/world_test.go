@@ -223,7 +223,15 @@ func (w *world) enrol(t testing.TB, u identity.User) (next func() string, recove
 		}
 		return code
 	}
-	if recovery, err = w.people.ConfirmTOTP(t.Context(), u.ID, next()); err != nil {
+	code := next()
+	_, s, err := w.people.StartSession(t.Context(), u.ID, []string{identity.AMRPassword, identity.AMRMFA}, identity.Device{}, "", time.Time{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if recovery, err = w.people.ConfirmTOTP(t.Context(), s, code); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.people.EndSession(t.Context(), u.ID, s.ID); err != nil {
 		t.Fatal(err)
 	}
 	return next, recovery

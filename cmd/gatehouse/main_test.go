@@ -21,6 +21,8 @@ import (
 
 	"github.com/pquerna/otp/totp"
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/gatehouse-id/gatehouse/identity"
 )
 
 func TestMain(m *testing.M) {
@@ -170,8 +172,14 @@ func storyTwoStep(ts *testscript.TestScript, _ bool, args []string) {
 		if err != nil {
 			return err
 		}
-		_, err = people.ConfirmTOTP(ctx, u.ID, code)
-		return err
+		_, s, err := people.StartSession(ctx, u.ID, []string{identity.AMRPassword}, identity.Device{}, "", time.Time{})
+		if err != nil {
+			return err
+		}
+		if _, err = people.ConfirmTOTP(ctx, s, code); err != nil {
+			return err
+		}
+		return people.EndSession(ctx, u.ID, s.ID)
 	})
 }
 
