@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -31,7 +32,7 @@ type clientKey struct {
 
 // fits reports whether a signature by alg may be the key's: the key decides, not the header (RFC 8725 §3.1).
 func (k clientKey) fits(alg string) bool {
-	if k.alg != "" && k.alg != alg {
+	if k.alg != "" && !slices.Contains(namesOf(k.alg), alg) {
 		return false
 	}
 	switch k.key.(type) {
@@ -40,7 +41,7 @@ func (k clientKey) fits(alg string) bool {
 	case *ecdsa.PublicKey:
 		return alg == "ES256"
 	case ed25519.PublicKey:
-		return alg == "EdDSA"
+		return alg == algEdDSA || alg == algEd25519
 	}
 	return false
 }

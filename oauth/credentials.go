@@ -52,8 +52,8 @@ func (c Client) HasSecret() bool {
 // Algorithms of client assertions. HS256 stands apart: it is for client_secret_jwt alone, so that nobody can sign by HMAC with a
 // public key (algorithm confusion, RFC 8725 §2.1).
 var (
-	assertionAlgs     = []string{"RS256", "PS256", "ES256", "EdDSA"}
-	assertionAlgsFAPI = []string{"PS256", "ES256", "EdDSA"} // FAPI 2.0 Security Profile §5.4
+	assertionAlgs     = []string{"RS256", "PS256", "ES256", algEdDSA, algEd25519}
+	assertionAlgsFAPI = []string{"PS256", "ES256", algEdDSA, algEd25519} // FAPI 2.0 Security Profile §5.4
 	secretAlgs        = []string{"HS256"}
 )
 
@@ -73,7 +73,7 @@ func (c Client) assertionAlgs() []string {
 		return allowed
 	}
 	if slices.Contains(allowed, c.AuthAlg) {
-		return []string{c.AuthAlg}
+		return namesOf(c.AuthAlg)
 	}
 	return nil
 }

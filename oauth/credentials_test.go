@@ -36,7 +36,7 @@ var testKeys = sync.OnceValue(func() map[string]crypto.Signer {
 	_, ed, _ := ed25519.GenerateKey(rand.Reader)
 	rsaKey := must(rsa.GenerateKey(rand.Reader, 2048))
 	return map[string]crypto.Signer{
-		"ES256": must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader)), "EdDSA": ed, "RS256": rsaKey, "PS256": rsaKey,
+		"ES256": must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader)), "EdDSA": ed, "Ed25519": ed, "RS256": rsaKey, "PS256": rsaKey,
 		"other": must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader)),
 	}
 })
@@ -120,7 +120,7 @@ func (h *harness) asserted(t testing.TB, token string, extra ...string) answer {
 func TestPrivateKeyJWT(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, h *harness) {
-		for _, alg := range []string{"RS256", "PS256", "ES256", "EdDSA"} {
+		for _, alg := range assertionAlgs {
 			c := h.client(t, byKeys(keySetOf("a", "other", "", alg)))
 			if c.secret != "" {
 				t.Errorf("%s: a client with keys was given a secret", alg)
@@ -580,6 +580,34 @@ func TestJWKSURIReachesNoPrivateAddress(t *testing.T) {
 	})
 }
 
+// RFC 9864 gave EdDSA on Ed25519 a second name, which widespread clients send: a key, and a client, that is registered under one is good
+// for both, and for nothing else.
+func TestEd25519HasTwoNames(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, h *harness) {
+		ed := testKeys()["EdDSA"]
+		for _, name := range []string{algEdDSA, algEd25519} {
+			set := must(json.Marshal(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: ed.Public(), Algorithm: name}}}))
+			c := h.client(t, func(c *Client) { byKeys(set)(c); c.AuthAlg = name })
+			for _, alg := range []string{algEdDSA, algEd25519} {
+				if a := h.asserted(t, sign(t, alg, ed, nil, h.assertionFor(c, nil))); a.status != http.StatusOK {
+					t.Errorf("registered as %s, signed as %s: got %d %v", name, alg, a.status, a.body)
+				}
+				good := sign(t, alg, ed, nil, h.assertionFor(c, nil))
+				forged := good[:strings.LastIndexByte(good, '.')+1] + base64.RawURLEncoding.EncodeToString(make([]byte, 64))
+				for what, token := range map[string]string{
+					"forged": forged, "unsigned": sign(t, alg, nil, nil, h.assertionFor(c, nil)), "of another key": sign(t, alg, testKeys()["other"], nil, h.assertionFor(c, nil)),
+					"of an HMAC with the public key": sign(t, alg, []byte(ed.Public().(ed25519.PublicKey)), nil, h.assertionFor(c, nil)),
+				} {
+					if a := h.asserted(t, token); a.status != http.StatusUnauthorized || a.str("error") != "invalid_client" {
+						t.Errorf("%s, %s: got %d %v, want invalid_client", alg, what, a.status, a.body)
+					}
+				}
+			}
+		}
+	})
+}
+
 func FuzzParseAssertion(f *testing.F) {
 	f.Add("eyJhbGciOiJFUzI1NiJ9.eyJpc3MiOiJhIiwic3ViIjoiYSIsImF1ZCI6WyJ4Il0sImV4cCI6MS41LCJqdGkiOiJqIn0.AAAA")
 	f.Add("eyJhbGciOiJub25lIn0.e30.")
@@ -610,7 +638,7 @@ func FuzzParseKeySet(f *testing.F) {
 			return
 		}
 		for _, k := range keys {
-			if k.fits("HS256") || k.fits("none") || !(k.fits("RS256") || k.fits("PS256") || k.fits("ES256") || k.fits("EdDSA") || k.alg != "") {
+			if k.fits("HS256") || k.fits("none") || !(k.fits("RS256") || k.fits("PS256") || k.fits("ES256") || k.fits("EdDSA") && k.fits("Ed25519") || k.alg != "") {
 				t.Fatalf("key %T with alg %q", k.key, k.alg)
 			}
 		}

@@ -21,7 +21,7 @@ import (
 )
 
 // dpopAlgs are the algorithms of DPoP proofs.
-var dpopAlgs = []string{"ES256", "EdDSA", "PS256"}
+var dpopAlgs = []string{"ES256", algEdDSA, algEd25519, "PS256"}
 
 // How long a DPoP proof counts.
 const (

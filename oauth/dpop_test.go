@@ -186,7 +186,7 @@ func TestBadDPoPProofsAreRefused(t *testing.T) {
 		} {
 			got := h.userinfoAs(t, "DPoP", token, proofs...)
 			header := got.header.Get("WWW-Authenticate")
-			if got.status != http.StatusUnauthorized || !strings.HasPrefix(header, "DPoP ") || !strings.Contains(header, `algs="ES256 EdDSA PS256"`) || !strings.Contains(header, "error=") {
+			if got.status != http.StatusUnauthorized || !strings.HasPrefix(header, "DPoP ") || !strings.Contains(header, `algs="ES256 EdDSA Ed25519 PS256"`) || !strings.Contains(header, "error=") {
 				t.Errorf("%s: got %d, WWW-Authenticate %q", attack, got.status, header)
 			}
 		}

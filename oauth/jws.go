@@ -1,6 +1,7 @@
 package oauth
 
 import (
+	"crypto/ed25519"
 	"encoding/base64"
 	"errors"
 	"math"
@@ -49,14 +50,48 @@ func parseJWS(token string, claims any) (joseHeader, error) {
 	return h, nil
 }
 
+// The two names of one algorithm: RFC 9864 §2.2 calls EdDSA on the curve Ed25519 by its curve, as oauth4webapi and openid-client do.
+const (
+	algEdDSA   = "EdDSA"
+	algEd25519 = "Ed25519"
+)
+
+// namesOf lists the names by which an algorithm goes.
+func namesOf(alg string) []string {
+	if alg == algEdDSA || alg == algEd25519 {
+		return []string{algEdDSA, algEd25519}
+	}
+	return []string{alg}
+}
+
 // verifyJWS reports whether one of the keys made the signature, by exactly this algorithm.
 func verifyJWS(token, alg string, keys ...any) bool {
+	if alg == algEd25519 { // go-jose knows the older name alone
+		return verifyEd25519(token, keys)
+	}
 	jws, err := jose.ParseSignedCompact(token, []jose.SignatureAlgorithm{jose.SignatureAlgorithm(alg)})
 	if err != nil {
 		return false
 	}
 	for _, key := range keys {
 		if _, err := jws.Verify(key); err == nil {
+			return true
+		}
+	}
+	return false
+}
+
+func verifyEd25519(token string, keys []any) bool {
+	at := strings.LastIndexByte(token, '.')
+	if at < 0 {
+		return false
+	}
+	signature, err := base64.RawURLEncoding.Strict().DecodeString(token[at+1:])
+	if err != nil {
+		return false
+	}
+	for _, key := range keys {
+		if public, ok := key.(ed25519.PublicKey); ok && ed25519.Verify(public, []byte(token[:at]), signature) {
 			return true
 		}
 	}

@@ -22,7 +22,7 @@ type Messages struct {
 }
 
 // Algorithms of request objects. "none" is no signature, and HS256 would need the client's secret.
-var requestObjectAlgs = []string{"RS256", "PS256", "ES256", "EdDSA"}
+var requestObjectAlgs = []string{"RS256", "PS256", "ES256", algEdDSA, algEd25519}
 
 // signingAlgs are those that the server signs its answers with.
 var signingAlgs = []string{string(keys.RS256), string(keys.ES256), string(keys.EdDSA)}
@@ -37,7 +37,7 @@ func (c Client) requestObjectAlgs() []string {
 		return allowed
 	}
 	if slices.Contains(allowed, c.RequestObjectAlg) {
-		return []string{c.RequestObjectAlg}
+		return namesOf(c.RequestObjectAlg)
 	}
 	return nil
 }

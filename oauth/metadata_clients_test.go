@@ -35,7 +35,7 @@ func TestMetadataNamesWhatWorks(t *testing.T) {
 			if got.CertificateBound != row.c.enabled() || len(got.Aliases) != row.aliases {
 				t.Errorf("%s: bound %v, aliases %v", row.name, got.CertificateBound, got.Aliases)
 			}
-			if d := cmp.Diff([]string{"RS256", "PS256", "ES256", "EdDSA", "HS256"}, got.TokenAuthAlgs) + cmp.Diff(dpopAlgs, got.DPoPAlgs); d != "" {
+			if d := cmp.Diff([]string{"RS256", "PS256", "ES256", "EdDSA", "Ed25519", "HS256"}, got.TokenAuthAlgs) + cmp.Diff(dpopAlgs, got.DPoPAlgs); d != "" {
 				t.Errorf("%s: algorithms (-want +got):\n%s", row.name, d)
 			}
 		}
