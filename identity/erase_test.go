@@ -384,6 +384,7 @@ var whereHeld = map[string]string{
 	"exports":         "the file itself",
 	"consents":        "consents.json",
 	"grants":          "grants.json",
+	"delegations":     "grants.json",
 	"session_apps":    "session_apps.json",
 	"audit":           "activity.json",
 

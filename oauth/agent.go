@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/gatehouse-id/gatehouse/internal/audit"
@@ -18,17 +17,19 @@ type Agent struct {
 	Client    Client
 	Scopes    []string
 	Resources []string  // APIs it asked for by name
-	Chain     []string  // who acts for whom, the one that acts first; empty: the client itself
 	Since     time.Time // when the person let it in
 	LastUsed  time.Time
 	Expires   time.Time
 	PausedAt  time.Time // zero: it is not paused
 	UsesLeft  int64     // tokens it may still fetch; -1: no bound
+	Renews    bool      // it can fetch more by itself; else it has to ask the person again
+
+	Delegations []Delegation // services that go on from it in the person's name, the last used one first
 }
 
 // Budget bounds what a person lets an app do. The zero Budget is no bound.
 type Budget struct {
-	Uses int64         `json:"uses,omitempty"` // how often it may renew its access
+	Uses int64         `json:"uses,omitempty"` // how many access tokens it may be given, and services that go on from it
 	Life time.Duration `json:"life,omitempty"` // for how long
 }
 
@@ -65,6 +66,8 @@ type actor struct {
 	Act     *actor `json:"act,omitempty"`
 }
 
+func (a *actor) equal(b *actor) bool { return slices.Equal(a.chain(), b.chain()) }
+
 func (a *actor) chain() (names []string) {
 	for ; a != nil && len(names) < maxListLength; a = a.Act {
 		names = append(names, a.Subject)
@@ -93,24 +96,29 @@ func (s *Server) Bound(ctx context.Context, id string, b Budget) error {
 func (s *Server) Agents(ctx context.Context, userID string) ([]Agent, error) {
 	type held struct {
 		Resources []string `json:"resources"`
-		Act       *actor   `json:"act"`
 	}
 	var list []Agent
 	err := s.DB.Query(ctx, func(row db.Scanner) error {
 		var a Agent
 		var h held
 		var created, used, expires, paused db.Time
-		if err := row.Scan(&a.GrantID, &a.Client.ID, db.JSON(&a.Scopes), db.JSON(&h), &created, &used, &expires, &paused, &a.UsesLeft); err != nil {
+		var generation int64
+		if err := row.Scan(&a.GrantID, &a.Client.ID, db.JSON(&a.Scopes), db.JSON(&h), &created, &used, &expires, &paused, &a.UsesLeft, &generation); err != nil {
 			return err
 		}
+		a.Renews = generation > 0
 		a.Since, a.LastUsed, a.Expires, a.PausedAt = created.Time, used.Time, expires.Time, paused.Time
-		a.Resources, a.Chain = h.Resources, h.Act.chain()
+		a.Resources = h.Resources
 		list = append(list, a)
 		return nil
-	}, `SELECT id, client_id, scopes, session, created_at, used_at, expires_at, paused_at, COALESCE(uses_left, -1) FROM grants
+	}, `SELECT id, client_id, scopes, session, created_at, used_at, expires_at, paused_at, COALESCE(uses_left, -1), generation FROM grants
 		WHERE user_id = $1 AND revoked_at IS NULL AND expires_at > $2 ORDER BY id DESC`, userID, db.At(s.Now()))
 	if err != nil {
 		return nil, fmt.Errorf("list agents: %w", err)
+	}
+	ways, err := s.Grants.delegations(ctx, userID)
+	if err != nil {
+		return nil, err
 	}
 	agents := []Agent{}
 	for _, a := range list {
@@ -121,8 +129,13 @@ func (s *Server) Agents(ctx context.Context, userID string) ([]Agent, error) {
 		if err != nil {
 			return nil, err
 		}
-		a.Client = client
-		if isAgent(client) || len(a.Chain) > 0 || a.UsesLeft >= 0 || !a.PausedAt.IsZero() {
+		a.Client, a.Delegations = client, ways[a.GrantID]
+		for _, d := range a.Delegations {
+			if d.LastUsed.After(a.LastUsed) {
+				a.LastUsed = d.LastUsed
+			}
+		}
+		if isAgent(client) || len(a.Delegations) > 0 || a.UsesLeft >= 0 || !a.PausedAt.IsZero() {
 			agents = append(agents, a)
 		}
 	}
@@ -133,7 +146,7 @@ func (s *Server) Agents(ctx context.Context, userID string) ([]Agent, error) {
 func (s *Server) PauseAgent(ctx context.Context, userID, id string) error {
 	return s.alterAgent(ctx, true, func(ctx context.Context) (changed, error) {
 		c, err := s.changeGrant(ctx, `UPDATE grants SET paused_at = $3 WHERE id = $1 AND user_id = $2 AND revoked_at IS NULL AND paused_at IS NULL
-			RETURNING id, client_id, session`, id, userID, db.At(s.Now()))
+			RETURNING id, client_id`, id, userID, db.At(s.Now()))
 		if err == nil {
 			s.Audit.Record(ctx, audit.Event{Action: "agent.pause", Actor: userID, UserID: userID, ClientID: c.clientID, Detail: c.detail()})
 		}
@@ -141,11 +154,13 @@ func (s *Server) PauseAgent(ctx context.Context, userID, id string) error {
 	})
 }
 
-// ResumeAgent lets a paused grant go on. Tokens from before the pause stay dead; the app fetches new ones.
+// ResumeAgent lets a paused grant go on. Tokens from before the pause stay dead; the app fetches new ones. A grant that cannot fetch any
+// is db.ErrNotFound: its app has to ask the person.
 func (s *Server) ResumeAgent(ctx context.Context, userID, id string) error {
 	return s.alterAgent(ctx, false, func(ctx context.Context) (changed, error) {
 		c, err := s.changeGrant(ctx, `UPDATE grants SET paused_at = NULL WHERE id = $1 AND user_id = $2 AND revoked_at IS NULL AND paused_at IS NOT NULL
-			RETURNING id, client_id, session`, id, userID)
+			AND generation > 0
+			RETURNING id, client_id`, id, userID)
 		if err == nil {
 			s.Audit.Record(ctx, audit.Event{Action: "agent.resume", Actor: userID, UserID: userID, ClientID: c.clientID, Detail: c.detail()})
 		}
@@ -167,7 +182,7 @@ func (s *Server) ShrinkAgent(ctx context.Context, userID, id string, had, keep [
 		}
 		row.Session.Claims.drop(func(scope string) bool { return slices.Contains(had, scope) && !slices.Contains(left, scope) })
 		c, err := s.changeGrant(ctx, `UPDATE grants SET scopes = $3, session = $5 WHERE id = $1 AND user_id = $2 AND scopes = $4 AND revoked_at IS NULL
-			RETURNING id, client_id, session`, id, userID, db.JSON(&left), db.JSON(&had), db.JSON(row.Session))
+			RETURNING id, client_id`, id, userID, db.JSON(&left), db.JSON(&had), db.JSON(row.Session))
 		if err == nil {
 			detail := c.detail()
 			detail["scope"] = join(left)
@@ -188,7 +203,7 @@ func (s *Server) LimitAgent(ctx context.Context, userID, id string, b Budget) er
 	}
 	return s.alterAgent(ctx, true, func(ctx context.Context) (changed, error) {
 		c, err := s.changeGrant(ctx, `UPDATE grants SET uses_left = $3, expires_at = CASE WHEN expires_at < $4 THEN expires_at ELSE $4 END
-			WHERE id = $1 AND user_id = $2 AND revoked_at IS NULL RETURNING id, client_id, session`, id, userID, bound(b.Uses), db.At(until))
+			WHERE id = $1 AND user_id = $2 AND revoked_at IS NULL RETURNING id, client_id`, id, userID, bound(b.Uses), db.At(until))
 		if err == nil {
 			detail := c.detail()
 			detail["uses"], detail["until"] = fmt.Sprint(b.Uses), until.UTC().Format(time.RFC3339)
@@ -202,7 +217,7 @@ func (s *Server) LimitAgent(ctx context.Context, userID, id string, b Budget) er
 func (s *Server) EndAgent(ctx context.Context, userID, id string) error {
 	return s.alterAgent(ctx, true, func(ctx context.Context) (changed, error) {
 		c, err := s.changeGrant(ctx, `UPDATE grants SET revoked_at = $3 WHERE id = $1 AND user_id = $2 AND revoked_at IS NULL
-			RETURNING id, client_id, session`, id, userID, db.At(s.Now()))
+			RETURNING id, client_id`, id, userID, db.At(s.Now()))
 		if err != nil {
 			return c, err
 		}
@@ -214,25 +229,14 @@ func (s *Server) EndAgent(ctx context.Context, userID, id string) error {
 // changed is a grant that a person has just changed.
 type changed struct {
 	userID, id, clientID string
-	chain                []string
 }
 
-func (c changed) detail() map[string]string {
-	d := map[string]string{"grant_id": c.id}
-	if len(c.chain) > 0 {
-		d["act"] = strings.Join(c.chain, " ")
-	}
-	return d
-}
+func (c changed) detail() map[string]string { return map[string]string{"grant_id": c.id} }
 
 // changeGrant runs one UPDATE of a person's own grant; the id of anybody else's is an unknown one.
 func (s *Server) changeGrant(ctx context.Context, update, id, userID string, more ...any) (c changed, err error) {
-	var h struct {
-		Act *actor `json:"act"`
-	}
 	c.userID = userID
-	err = s.DB.QueryRow(ctx, update, append([]any{id, userID}, more...)...).Scan(&c.id, &c.clientID, db.JSON(&h))
-	c.chain = h.Act.chain()
+	err = s.DB.QueryRow(ctx, update, append([]any{id, userID}, more...)...).Scan(&c.id, &c.clientID)
 	return c, err
 }
 

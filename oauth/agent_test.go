@@ -130,7 +130,7 @@ func TestBudgetOfAnAgentIsNotExceeded(t *testing.T) {
 		if err := h.Bound(t.Context(), id, Budget{Uses: -1}); err == nil {
 			t.Error("a negative budget was taken")
 		}
-		if err := h.Bound(t.Context(), id, Budget{Uses: 2, Life: time.Hour}); err != nil {
+		if err := h.Bound(t.Context(), id, Budget{Uses: 3, Life: time.Hour}); err != nil {
 			t.Fatal(err)
 		}
 		if err := h.Approve(t.Context(), id, b.session); err != nil {

@@ -71,6 +71,9 @@ type Client struct {
 	// Impersonates lets an operator's client exchange tokens without a trace of itself in the new ones.
 	Impersonates bool `json:"impersonates,omitempty"`
 
+	// ExchangeFrom are the clients whose tokens it may exchange; none: those of any.
+	ExchangeFrom []string `json:"exchange_from,omitempty"`
+
 	// OpenAPIs lets a client ask for any API that is open to clients that registered themselves.
 	OpenAPIs bool `json:"open_apis,omitempty"`
 

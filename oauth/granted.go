@@ -22,17 +22,23 @@ type Granted struct {
 	RevokedAt  time.Time      `json:"revoked_at,omitzero"`
 	PausedAt   time.Time      `json:"paused_at,omitzero"`
 	UsesLeft   *int64         `json:"uses_left,omitempty"`
+
+	Delegations []Delegation `json:"delegations,omitempty"` // services that went on from it
 }
 
 // Granted lists everything that is kept about a person's authorizations, those that have ended among them.
 func (g *Grants) Granted(ctx context.Context, userID string) ([]Granted, error) {
 	list := []Granted{}
-	err := g.db.Query(ctx, func(row db.Scanner) error {
+	ways, err := g.delegations(ctx, userID)
+	if err != nil {
+		return nil, err
+	}
+	err = g.db.Query(ctx, func(row db.Scanner) error {
 		var one Granted
 		var created, used, expires, revoked, paused db.Time
 		var uses int64
 		err := row.Scan(&one.ID, &one.ClientID, &one.SessionID, db.JSON(&one.Scopes), db.JSON(&one.Details), &created, &used, &expires, &revoked, &paused, &uses)
-		one.PausedAt = paused.Time
+		one.PausedAt, one.Delegations = paused.Time, ways[one.ID]
 		if uses >= 0 {
 			one.UsesLeft = &uses
 		}

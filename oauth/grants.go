@@ -65,15 +65,23 @@ type grant struct {
 	current, previous []byte // hashes of refresh tokens
 }
 
-// create inserts a grant with its first refresh token. If the code was presented a second time meanwhile, the row
+// create inserts a grant with its first refresh token; "" for one that nothing continues: its generation is 0. If the code was presented a second time meanwhile, the row
 // exists already, revoked, and stays so.
 func (g *Grants) create(ctx context.Context, row *grant, token string) error {
+	hash := []byte{}
+	if token != "" {
+		hash, row.Generation = hashRefreshToken(token), 1
+	}
+	var left any // the first token counts
+	if row.Session.Uses > 0 {
+		left = row.Session.Uses - 1
+	}
 	_, err := g.db.Exec(ctx, `
 		INSERT INTO grants (id, user_id, client_id, session_id, scopes, session, refresh_hash, previous_hash, generation, created_at, used_at, expires_at, uses_left)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 1, $9, $10, $11, $12)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $13, $9, $10, $11, $12)
 		ON CONFLICT (id) DO NOTHING`,
-		row.ID, row.UserID, row.ClientID, row.SessionID, db.JSON(&row.Scopes), db.JSON(row.Session), hashRefreshToken(token), []byte{},
-		db.At(row.CreatedAt), db.At(row.UsedAt), db.At(row.ExpiresAt), bound(row.Session.Uses))
+		row.ID, row.UserID, row.ClientID, row.SessionID, db.JSON(&row.Scopes), db.JSON(row.Session), hash, []byte{},
+		db.At(row.CreatedAt), db.At(row.UsedAt), db.At(row.ExpiresAt), left, row.Generation)
 	if errors.Is(err, db.ErrNotFound) { // the person or the client was deleted
 		return errGrantOver
 	}
@@ -150,6 +158,12 @@ func (g *Grants) replay(ctx context.Context, t refreshToken, token, successor, c
 		active, err := g.userActive(ctx, row.UserID)
 		if err != nil || !active {
 			return nil, "", errors.Join(err, db.ErrNotFound)
+		}
+		if row.UsesLeft >= 0 { // it brings another access token
+			n, err := g.db.Exec(ctx, `UPDATE grants SET uses_left = uses_left - 1 WHERE id = $1 AND uses_left > 0`, row.ID)
+			if err != nil || n == 0 {
+				return nil, "", errors.Join(err, db.ErrNotFound)
+			}
 		}
 		return row, successor, nil
 	}
@@ -334,7 +348,8 @@ func (g *Grants) Poll(ctx context.Context) error {
 func (g *Grants) Purge(ctx context.Context) error {
 	now := g.now()
 	_, err := g.db.Exec(ctx, `DELETE FROM grants WHERE expires_at <= $1 OR revoked_at <= $2`, db.At(now), db.At(now.Add(-24*time.Hour)))
-	return errors.Join(err, g.revocations.purge(ctx))
+	_, failed := g.db.Exec(ctx, `DELETE FROM delegations WHERE used_at <= $1`, db.At(now.Add(-keptDelegations)))
+	return errors.Join(err, failed, g.revocations.purge(ctx))
 }
 
 func union(a, b []string) []string {

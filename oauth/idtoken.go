@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -29,6 +30,7 @@ type idClaims struct {
 	Hash     string   `json:"at_hash,omitempty"`
 	Session  string   `json:"sid,omitempty"`
 	ID       string   `json:"jti"`
+	GrantID  string   `json:"gid,omitempty"` // for clients that may exchange it
 }
 
 // idTokens makes ID tokens. fosite's own strategy would add a private claim, invent auth_time, and judge max_age twice.
@@ -45,6 +47,9 @@ func (i *idTokens) GenerateIDToken(ctx context.Context, lifespan time.Duration, 
 	c := &idClaims{
 		Issuer: i.Site.Issuer(), Subject: client.subject(sess.Subject), Audience: client.ID, Expires: now.Add(lifespan).Unix(), IssuedAt: now.Unix(),
 		AuthTime: sess.AuthTime.Unix(), ACR: sess.ACR, AMR: sess.AMR, Hash: sess.IDTokenClaims().AccessTokenHash, Session: client.session(sess.SessionID), ID: id.String(),
+	}
+	if slices.Contains(client.GrantTypes, GrantTokenExchange) {
+		c.GrantID = sess.GrantID
 	}
 	if requestState(ctx).code != nil { // a refreshed ID token has none (OpenID Connect Core §12.2)
 		c.Nonce = sess.Nonce

@@ -24,10 +24,11 @@ type state struct {
 	successor string   // refresh token that the answer hands out
 	scopes    []string // scope parameter of a refresh request
 
-	resources []string  // resource parameters of a token request
-	notAfter  time.Time // when the access token ends at the latest; zero: it does not matter
-	details   details   // of the access token
-	target    *target   // what the access token is for, if it was asked for by name
+	resources []string      // resource parameters of a token request
+	notAfter  time.Time     // when the access token ends at the latest; zero: it does not matter
+	details   details       // of the access token
+	subject   *accessClaims // whose token is exchanged
+	target    *target       // what the access token is for, if it was asked for by name
 
 	rights   *identity.Rights // read before in this request
 	rightsOf string

@@ -67,6 +67,9 @@ func (s *Server) exchange(r *http.Request) (map[string]any, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := s.keep(ctx, st.client, ar.GetSession().(*session)); err != nil {
+		return nil, err
+	}
 	if err := s.checkIssued(ctx); err != nil {
 		return nil, err
 	}

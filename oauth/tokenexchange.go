@@ -70,10 +70,13 @@ func (x *tokenExchange) HandleTokenEndpointRequest(ctx context.Context, r fosite
 	if len(subject.Sources) >= maxExchanges {
 		return newError("invalid_request", "The subject_token was exchanged too often.")
 	}
-	if subject.Confirmation != nil && st.confirmation == nil { // a token that is tied to a key never becomes one that is not
-		return proofError("The subject_token is tied to a key: send a DPoP proof.")
+	if !client.exchangesOf(subject.ClientID) {
+		return errSubjectToken
 	}
-	act, err := x.actor(ctx, form, client, subject)
+	if err := heldFor(st, client, subject); err != nil {
+		return err
+	}
+	act, shown, err := x.actor(ctx, form, client, subject)
 	if err != nil {
 		return err
 	}
@@ -97,16 +100,32 @@ func (x *tokenExchange) HandleTokenEndpointRequest(ctx context.Context, r fosite
 	if subject.AuthTime != 0 {
 		sess.AuthTime = time.Unix(subject.AuthTime, 0)
 	}
-	if subject.ID != "" {
-		sess.sources = append(slices.Clone(subject.Sources), source{subject.ID, subject.ClientID})
+	sess.sources = append(slices.Clone(subject.Sources), source{subject.ID, subject.ClientID})
+	if shown != nil {
+		sess.sources = append(sess.sources, source{shown.ID, shown.ClientID})
 	}
-	st.notAfter = time.Unix(subject.Expires, 0)
+	st.notAfter, st.subject = time.Unix(subject.Expires, 0), subject
 	ar := r.(*fosite.AccessRequest)
 	ar.Session, ar.GrantedScope = sess, scopes
-	x.Audit.Record(ctx, audit.Event{
-		Action: "token.exchange", Actor: client.ID, UserID: subject.userID, ClientID: client.ID,
-		Detail: map[string]string{"from_client": subject.ClientID, "actors": strings.Join(act.chain(), " < "), "audience": strings.Join(st.resources, " "), "scope": join(scopes)},
-	})
+	return nil
+}
+
+// exchangesOf reports whether a client may exchange tokens that were issued to another one.
+func (r *registration) exchangesOf(clientID string) bool {
+	return len(r.ExchangeFrom) == 0 || clientID == r.ID || slices.Contains(r.ExchangeFrom, clientID)
+}
+
+// heldFor wants proof of a key for a token that is tied to one: of the very key if the client was issued the token itself (a stolen
+// token), else of the client's own, so that a tied token never becomes one that is not.
+func heldFor(st *state, client *registration, c *accessClaims) error {
+	switch {
+	case c.Confirmation == nil:
+		return nil
+	case st.confirmation == nil:
+		return proofError("The token is tied to a key: send a DPoP proof.")
+	case c.ClientID == client.ID && *st.confirmation != *c.Confirmation:
+		return proofError("The token is tied to another key.")
+	}
 	return nil
 }
 
@@ -161,20 +180,20 @@ func (x *tokenExchange) idSubject(ctx context.Context, client *registration, tok
 	}
 	now := x.Now()
 	issued := time.Unix(c.IssuedAt, 0)
-	// Marks of what has ended are kept for as long as access tokens may live.
-	if c.Issuer != x.Site.Issuer() || c.Audience != client.ID || c.Session == "" || c.Expires <= now.Unix() || now.Sub(issued) >= MaxAccessTokenTTL ||
+	// Marks of what has ended are kept for as long as access tokens may live. A token without grant is from before the client might
+	// exchange any: nobody could pause it, or count.
+	if c.GrantID == "" || c.Issuer != x.Site.Issuer() || c.Audience != client.ID || c.Session == "" || c.Expires <= now.Unix() || now.Sub(issued) >= MaxAccessTokenTTL ||
 		issued.Before(client.CreatedAt.Truncate(time.Second)) {
 		return nil, nil, errSubjectToken
 	}
-	grantID, err := newGrantID(issued) // whatever ends the person or the session from that moment on ends the new token
-	if err != nil {
-		return nil, nil, err
-	}
 	subject := &accessClaims{
 		Subject: c.Subject, Expires: min(c.Expires, issued.Add(MaxAccessTokenTTL).Unix()), IssuedAt: c.IssuedAt, ClientID: client.ID, AuthTime: c.AuthTime, ACR: c.ACR, AMR: c.AMR,
-		GrantID: grantID, SessionID: c.Session, userID: c.Subject, sessionID: c.Session,
+		GrantID: c.GrantID, SessionID: c.Session, ID: c.ID, userID: c.Subject, sessionID: c.Session,
 	}
-	revoked, err := x.Revocations.revoked(ctx, issued, marksOf(subject)...)
+	revoked, err := x.Revocations.revoked(ctx, grantedAt(c.GrantID), marksOf(subject)...)
+	if err == nil && !revoked {
+		revoked, err = x.Revocations.revoked(ctx, issued, markCut(c.GrantID))
+	}
 	if err != nil {
 		return nil, nil, err
 	}
@@ -201,33 +220,41 @@ func (x *tokenExchange) idSubject(ctx context.Context, client *registration, tok
 }
 
 // actor tells who will act for the subject. By default that is the client itself, so that every API sees that the person is not
-// there; a client that may impersonate leaves no trace in the token, only in the audit log.
-func (x *tokenExchange) actor(ctx context.Context, form url.Values, client *registration, subject *accessClaims) (*actor, error) {
+// there; a client that may impersonate leaves no trace in the token, only in the audit log and where the person sees it. With an
+// actor_token it is the app which that token was issued to on its own behalf: a person's token, which was sent to the client for
+// something else, must not make that person the one who acts (confused deputy).
+func (x *tokenExchange) actor(ctx context.Context, form url.Values, client *registration, subject *accessClaims) (*actor, *accessClaims, error) {
 	token, kind := form.Get("actor_token"), form.Get("actor_token_type")
 	switch {
 	case token == "" && kind != "":
-		return nil, newError("invalid_request", "The actor_token is missing.")
+		return nil, nil, newError("invalid_request", "The actor_token is missing.")
 	case token == "" && client.Impersonates:
-		return subject.Act, nil
+		return subject.Act, nil, nil
 	case token == "":
-		return &actor{client.ID, subject.Act}, nil
+		return &actor{client.ID, subject.Act}, nil, nil
 	case kind != typeAccessToken:
-		return nil, newError("invalid_request", "The actor_token_type is not supported: use an access token.")
+		return nil, nil, newError("invalid_request", "The actor_token_type is not supported: use an access token.")
 	}
 	c, err := x.presented(ctx, client, token)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	if c.Act != nil {
-		return nil, newError("invalid_request", "The actor_token stands for somebody else already.")
+	if c.GrantID != "" || c.Act != nil {
+		return nil, nil, newError("invalid_request", "The actor_token does not speak for an app.")
 	}
-	return &actor{c.Subject, subject.Act}, nil
+	if err := heldFor(requestState(ctx), client, c); err != nil {
+		return nil, nil, err
+	}
+	return &actor{c.Subject, subject.Act}, c, nil
 }
 
 // PopulateTokenEndpointResponse implements fosite.TokenEndpointHandler. There is no refresh token: the new one lives on the old.
 func (x *tokenExchange) PopulateTokenEndpointResponse(ctx context.Context, r fosite.AccessRequester, answer fosite.AccessResponder) error {
 	if !x.CanHandleTokenEndpointRequest(ctx, r) {
 		return fosite.ErrUnknownRequest
+	}
+	if err := x.delegate(ctx, r); err != nil {
+		return err
 	}
 	token, _, err := x.access.GenerateAccessToken(ctx, r)
 	if err != nil {
@@ -237,6 +264,39 @@ func (x *tokenExchange) PopulateTokenEndpointResponse(ctx context.Context, r fos
 	answer.SetTokenType("bearer")
 	answer.SetScopes(r.GetGrantedScopes())
 	answer.SetExtra("issued_token_type", typeAccessToken)
+	return nil
+}
+
+// delegate counts the exchange and tells of it, when everything about it was found good and before anything is made.
+func (x *tokenExchange) delegate(ctx context.Context, r fosite.AccessRequester) error {
+	st, sess := requestState(ctx), r.GetSession().(*session)
+	d := Delegation{
+		GrantID: sess.GrantID, ClientID: st.client.ID, Actors: sess.Act.chain(), Resources: st.resources, Scopes: st.target.scopes,
+		Expires: sess.GetExpiresAt(fosite.AccessToken),
+	}
+	if st.client.Impersonates && sess.Act.equal(st.subject.Act) {
+		d.Actors = nil
+	}
+	for _, from := range slices.Backward(append(slices.Clone(st.subject.Sources), source{st.subject.ID, st.subject.ClientID})) {
+		if len(d.Through) == 0 || d.Through[len(d.Through)-1] != from.ClientID {
+			d.Through = append(d.Through, from.ClientID)
+		}
+	}
+	err := x.Grants.spend(ctx, st.subject, d)
+	if errors.Is(err, errSpent) {
+		return errSubjectToken
+	}
+	if err != nil {
+		return err
+	}
+	actor, through := d.Names()
+	x.Audit.Record(ctx, audit.Event{
+		Action: "token.exchange", Actor: st.client.ID, UserID: st.subject.userID, ClientID: st.client.ID,
+		Detail: map[string]string{
+			"grant_id": d.GrantID, "from_client": st.subject.ClientID, "acting": actor, "through": strings.Join(through, " "),
+			"actors": strings.Join(sess.Act.chain(), " < "), "audience": strings.Join(st.resources, " "), "scope": join(d.Scopes),
+		},
+	})
 	return nil
 }
 
@@ -267,6 +327,10 @@ func (c Client) validateExchange() error {
 		return fmt.Errorf("audiences: name the APIs for which the client may exchange tokens")
 	case c.Impersonates && !exchanges:
 		return fmt.Errorf("impersonates: only with the grant type %s", GrantTokenExchange)
+	case len(c.ExchangeFrom) > 0 && !exchanges:
+		return fmt.Errorf("exchange_from: only with the grant type %s", GrantTokenExchange)
+	case len(c.ExchangeFrom) > maxListLength:
+		return fmt.Errorf("exchange_from: at most %d", maxListLength)
 	}
 	return nil
 }

@@ -31,6 +31,7 @@ type activityRow struct {
 	Address string // empty: not known
 	Place   string // empty: not known
 	App     string // empty: the act concerns none
+	Acting  string // who acted in the person's name, and through whom; empty: they themselves
 }
 
 func (p *Pages) activityPage(w http.ResponseWriter, r *http.Request, s identity.Session) error {
@@ -67,6 +68,11 @@ func (p *Pages) activityPage(w http.ResponseWriter, r *http.Request, s identity.
 		}
 		if row.App, err = p.appName(ctx, a.ClientID, names); err != nil {
 			return err
+		}
+		if actor := a.Detail["acting"]; actor != "" {
+			if row.Acting, err = p.acting(ctx, l, actor, strings.Fields(a.Detail["through"]), names); err != nil {
+				return err
+			}
 		}
 		page.Acts = append(page.Acts, row)
 	}

@@ -1,6 +1,7 @@
 package ui
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"slices"
@@ -28,14 +29,42 @@ type agentRow struct {
 	Scopes   []scopeWords
 	Had      string // the scopes as the person sees them, to notice a change meanwhile
 	APIs     []string
-	Chain    []string
+	Ways     []agentWay
 	Since    string
 	LastUsed string
 	Expires  string
 	Bounded  bool
 	UsesLeft int64
+	Renews   bool
 	Paused   string // since when; empty: it is not
 	Lives    []budgetLife
+}
+
+// agentWay is one way in which somebody else acts through an agent.
+type agentWay struct {
+	Words    string
+	APIs     []string
+	LastUsed string
+}
+
+// acting says who acts for a person, and through which apps their access came; names keeps those that were asked for.
+func (p *Pages) acting(ctx context.Context, l *locale, actor string, through []string, names map[string]string) (string, error) {
+	var called []string
+	for _, id := range append([]string{actor}, through...) {
+		name, err := p.appName(ctx, id, names)
+		if err != nil {
+			return "", err
+		}
+		called = append(called, name)
+	}
+	if len(called) == 1 {
+		return l.text("account_agents.acting", called[0]), nil
+	}
+	way := called[1]
+	for _, name := range called[2:] {
+		way = l.text("account_agents.acting.next", way, name)
+	}
+	return l.text("account_agents.acting.through", called[0], way), nil
 }
 
 // scopeWords is a scope in words; Fixed ones cannot be taken away one by one.
@@ -82,12 +111,13 @@ func (p *Pages) agentsPage(w http.ResponseWriter, r *http.Request, s identity.Se
 		return err
 	}
 	page, l, now, zone := agentsPage{Done: done(r), Person: u.ID}, p.locale(r.Context()), p.Now(), u.Preferences.Zone
+	names := map[string]string{}
 	if r.URL.Query().Get("done") == "agent_gone" {
 		page.Failed = "account_agents.gone"
 	}
 	for _, a := range agents {
 		row := agentRow{
-			ID: a.GrantID, Name: a.Client.Name, Site: webURL(a.Client.ClientURI), Had: strings.Join(a.Scopes, " "), APIs: a.Resources, Chain: a.Chain,
+			ID: a.GrantID, Name: a.Client.Name, Site: webURL(a.Client.ClientURI), Had: strings.Join(a.Scopes, " "), APIs: a.Resources, Renews: a.Renews,
 			Since: l.when(a.Since, now, zone), LastUsed: l.when(a.LastUsed, now, zone), Expires: l.moment(a.Expires, zone),
 			Bounded: a.UsesLeft >= 0, UsesLeft: a.UsesLeft, Lives: l.budgetLives(),
 		}
@@ -100,6 +130,14 @@ func (p *Pages) agentsPage(w http.ResponseWriter, r *http.Request, s identity.Se
 				words = scope
 			}
 			row.Scopes = append(row.Scopes, scopeWords{scope, words, scope == "offline_access"})
+		}
+		for _, d := range a.Delegations {
+			actor, through := d.Names()
+			words, err := p.acting(r.Context(), l, actor, through, names)
+			if err != nil {
+				return err
+			}
+			row.Ways = append(row.Ways, agentWay{words, d.Resources, l.when(d.LastUsed, now, zone)})
 		}
 		page.Agents = append(page.Agents, row)
 	}

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gatehouse-id/gatehouse/identity"
 	"github.com/gatehouse-id/gatehouse/oauth"
 )
 
@@ -56,11 +57,11 @@ func TestAgents(t *testing.T) {
 	b.signIn(alice)
 	app, token := b.letAct(w)
 	list, err := w.server.Agents(t.Context(), u.ID)
-	if err != nil || len(list) != 1 || list[0].UsesLeft != 3 {
+	if err != nil || len(list) != 1 || list[0].UsesLeft != 2 {
 		t.Fatalf("agents: %+v, %v", list, err)
 	}
 	id := list[0].GrantID
-	p := b.get("/account/agents").says("Diligent agent", "calendar.read", "see your email address", "Renewals left")
+	p := b.get("/account/agents").says("Diligent agent", "calendar.read", "see your email address", "Uses left")
 	p = b.press(p, "agent-pause-"+id, nil).says("The agent is paused.", "Paused")
 	if w.renew(t, app, token) != "" {
 		t.Error("a paused agent renewed its access")
@@ -105,7 +106,7 @@ func TestAttackAgentOfSomebodyElseFromTheirOwnAccount(t *testing.T) {
 	for _, what := range []string{"pause", "resume", "end", "limit", "shrink"} {
 		m.follow(m.post("/account/agents/"+what, url.Values{"person": {mallory.ID}, "agent": {list[0].GrantID}, "had": {"openid email"}, "keep:openid": {"1"}, "uses": {"1"}})).says("changed meanwhile")
 	}
-	if now, err := w.server.Agents(t.Context(), u.ID); err != nil || len(now) != 1 || now[0].UsesLeft != 3 || !now[0].PausedAt.IsZero() {
+	if now, err := w.server.Agents(t.Context(), u.ID); err != nil || len(now) != 1 || now[0].UsesLeft != 2 || !now[0].PausedAt.IsZero() {
 		t.Errorf("it was changed: %+v, %v", now, err)
 	}
 	for _, uses := range []string{"0", "-1", "x", "1000001"} {
@@ -116,4 +117,58 @@ func TestAttackAgentOfSomebodyElseFromTheirOwnAccount(t *testing.T) {
 	if p := b.post("/account/agents/limit", url.Values{"person": {u.ID}, "agent": {list[0].GrantID}, "life": {"87600h"}}); p.status != http.StatusBadRequest {
 		t.Errorf("a life of its own choice: got %d, want 400", p.status)
 	}
+}
+
+// goOn lets a service go on from an agent to another API, in the name of whoever the refresh token stands for.
+func (w *world) goOn(t testing.TB, app oauth.Client, refresh string) (service oauth.Client, next string) {
+	t.Helper()
+	const calendar, rooms = "https://calendar.example.test", "https://rooms.example.test"
+	service, secret, err := w.server.Clients.Create(t.Context(), oauth.Client{
+		ID: "calendar", Name: "Calendar", RequirePKCE: true, AuthMethod: oauth.AuthPost, GrantTypes: []string{oauth.GrantTokenExchange}, Scopes: []string{"calendar.read"},
+		Audiences: []string{rooms},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range []identity.API{
+		{Identifier: calendar, Name: "Calendar API", Resource: identity.Resource{ClientID: service.ID, Scopes: []identity.APIScope{{Name: "calendar.read"}}}},
+		{Identifier: rooms, Name: "Rooms", Resource: identity.Resource{Scopes: []identity.APIScope{{Name: "calendar.read"}}}},
+	} {
+		if _, err := w.people.CreateResource(t.Context(), "", a); err != nil {
+			t.Fatal(err)
+		}
+	}
+	app.Audiences = []string{calendar}
+	if err := w.server.Clients.Update(t.Context(), app); err != nil {
+		t.Fatal(err)
+	}
+	var answer struct {
+		Refresh string `json:"refresh_token"`
+		Access  string `json:"access_token"`
+	}
+	ask := func(form url.Values) {
+		t.Helper()
+		got := w.browser(t).roundTrip(http.MethodPost, "/token", form, nil)
+		if err := json.Unmarshal([]byte(got.body), &answer); err != nil || got.status != http.StatusOK {
+			t.Fatalf("token: %d %s", got.status, got.body)
+		}
+	}
+	ask(url.Values{"grant_type": {"refresh_token"}, "client_id": {app.ID}, "refresh_token": {refresh}, "resource": {calendar}})
+	ask(url.Values{
+		"grant_type": {oauth.GrantTokenExchange}, "client_id": {service.ID}, "client_secret": {secret}, "resource": {rooms},
+		"subject_token": {answer.Access}, "subject_token_type": {"urn:ietf:params:oauth:token-type:access_token"},
+	})
+	return service, answer.Refresh
+}
+
+func TestWhoActsThroughAnAgentIsShown(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.person(t, alice)
+	b := w.browser(t)
+	b.signIn(alice)
+	app, token := b.letAct(w)
+	w.goOn(t, app, token)
+	b.get("/account/agents").says("Calendar acting for you through Diligent agent", "https://rooms.example.test")
+	b.get("/account/activity").says("Calendar acting for you through Diligent agent")
 }

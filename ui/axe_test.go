@@ -402,6 +402,16 @@ var sights = []sight{
 		b.letAct(s.world)
 		return b.get("/account/agents")
 	}},
+	{"account_agents", "paused, with another behind it", func(s *scene) page {
+		b := s.member()
+		app, token := b.letAct(s.world)
+		s.goOn(s.t, app, token)
+		list, err := s.server.Agents(s.t.Context(), s.alice.ID)
+		if err != nil || len(list) != 1 {
+			s.t.Fatal(list, err)
+		}
+		return b.press(b.get("/account/agents"), "agent-pause-"+list[0].GrantID, nil)
+	}},
 	{"consent", "agent", func(s *scene) page {
 		return s.member().get(authorize(s.app(s.t, func(c *oauth.Client) { c.Agent = true }), nil))
 	}},

@@ -85,16 +85,28 @@ func (c *auditList) Run(t *terminal) error {
 		}
 		list = c.Filter.show(list)
 		return t.print(list, func(w io.Writer) {
-			_, _ = fmt.Fprintln(w, "TIME\tACTION\tOUTCOME\tACTOR\tPERSON\tAPP\tREQUEST\tADDRESS")
+			_, _ = fmt.Fprintln(w, "TIME\tACTION\tOUTCOME\tACTOR\tPERSON\tAPP\tREQUEST\tADDRESS\tCHAIN")
 			for _, e := range list {
 				address := ""
 				if e.Place.Address.IsValid() {
 					address = e.Place.Address.String()
 				}
-				_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", when(e.At), e.Action, e.Outcome, dash(e.Actor), dash(e.UserID), dash(e.ClientID), dash(e.RequestID), dash(address))
+				_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", when(e.At), e.Action, e.Outcome, dash(e.Actor), dash(e.UserID), dash(e.ClientID), dash(e.RequestID), dash(address), dash(chainOf(e)))
 			}
 		})
 	})
+}
+
+// chainOf says who acted for a person, and through which apps.
+func chainOf(e audit.Entry) string {
+	switch actor, through := e.Detail["acting"], strings.Fields(e.Detail["through"]); {
+	case actor == "":
+		return ""
+	case len(through) == 0:
+		return actor + " acting for " + e.UserID
+	default:
+		return actor + " acting for " + e.UserID + " through " + strings.Join(through, ", ")
+	}
 }
 
 func dash(s string) string {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -53,6 +54,7 @@ type clientFields struct {
 	Contact        []string       `help:"Address of somebody responsible; repeat." placeholder:"EMAIL" sep:"none"`
 	DetailsType    []string       `help:"Types of authorization_details the app may ask for; repeat." placeholder:"TYPE" sep:"none"`
 	Impersonates   *bool          `negatable:"" help:"The app exchanges tokens without a trace of itself in the new ones; it needs the grant type urn:ietf:params:oauth:grant-type:token-exchange."`
+	ExchangeFrom   []string       `help:"An app whose tokens the app may exchange; repeat. Without any it is those of all apps; '' empties the list." sep:"none" placeholder:"ID"`
 	OpenAPIs       *bool          `name:"open-apis" negatable:"" help:"The app may ask for any API that is open to apps that registered themselves."`
 	Agent          *bool          `negatable:"" help:"The app acts for people without them, as AI agents do: they see it apart at /account/agents and may bound it. The profile mcp implies it."`
 	SecurityEvents *bool          `negatable:"" help:"The app may receive security events about people who use it (SSF); it also needs the scope ssf.manage and the grant type client_credentials."`
@@ -83,6 +85,8 @@ func (f *clientFields) apply(c *oauth.Client) {
 	set(&c.AccessTokenTTL, f.AccessTokenTTL)
 	setList(&c.DetailsTypes, f.DetailsType)
 	set(&c.Impersonates, f.Impersonates)
+	setList(&c.ExchangeFrom, f.ExchangeFrom)
+	c.ExchangeFrom = slices.DeleteFunc(c.ExchangeFrom, func(id string) bool { return id == "" })
 	set(&c.OpenAPIs, f.OpenAPIs)
 	set(&c.Agent, f.Agent)
 	set(&c.SecurityEvents, f.SecurityEvents)
@@ -187,6 +191,9 @@ func writeClient(w io.Writer, c oauth.Client, secret string) {
 	row("authorization_details_types", strings.Join(c.DetailsTypes, " "))
 	if c.Impersonates {
 		row("impersonates", yes(true))
+	}
+	if len(c.ExchangeFrom) > 0 {
+		row("exchange_from", strings.Join(c.ExchangeFrom, " "))
 	}
 	if c.OpenAPIs {
 		row("open_apis", yes(true))
