@@ -110,8 +110,28 @@ func converse(t *testing.T, s *rig.Server, script, email string, env []string) (
 	return result
 }
 
-// dialogue runs a script and plays the person for it; see openid-client/dialogue.mjs.
+// dialogue runs a script and plays the person for it, each time in another browser; see openid-client/dialogue.mjs.
 func dialogue(t *testing.T, s *rig.Server, dir, script, email string, env []string, result any) {
+	t.Helper()
+	play(t, dir, script, env, result, func(said said) (string, error) {
+		page, err := rig.NewBrowser(s.Issuer).SignIn(said.Visit, email, password)
+		if err != nil {
+			return "", err
+		}
+		return page.URL.String(), nil
+	})
+}
+
+// said is what a script says: an address to send the person to, or its result.
+type said struct {
+	Visit  string          `json:"visit"`
+	Deny   bool            `json:"deny"` // the person says no
+	Page   bool            `json:"page"` // the page that the person sees is looked at, wherever it is
+	Result json.RawMessage `json:"result"`
+}
+
+// play runs a script and answers what it says until it has a result.
+func play(t *testing.T, dir, script string, env []string, result any, answer func(said) (string, error)) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "node", script)
 	cmd.Dir, cmd.Env = dir, env
@@ -131,10 +151,7 @@ func dialogue(t *testing.T, s *rig.Server, dir, script, email string, env []stri
 	defer func() { _ = cmd.Wait() }()
 	defer in.Close()
 	for lines := bufio.NewScanner(out); lines.Scan(); {
-		var said struct {
-			Visit  string          `json:"visit"`
-			Result json.RawMessage `json:"result"`
-		}
+		var said said
 		if err := json.Unmarshal(lines.Bytes(), &said); err != nil {
 			t.Fatalf("%s said %q: %v", script, lines.Text(), err)
 		}
@@ -144,11 +161,11 @@ func dialogue(t *testing.T, s *rig.Server, dir, script, email string, env []stri
 			}
 			return
 		}
-		page, err := rig.NewBrowser(s.Issuer).SignIn(said.Visit, email, password)
+		reply, err := answer(said)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := fmt.Fprintln(in, page.URL); err != nil {
+		if _, err := fmt.Fprintln(in, reply); err != nil {
 			t.Fatal(err)
 		}
 	}

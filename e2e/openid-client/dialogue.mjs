@@ -13,11 +13,15 @@ export const privateKey = PRIVATE_KEY && await crypto.subtle.importKey('jwk', JS
 
 const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]()
 
-export async function visit(url) {
-  console.log(JSON.stringify({ visit: String(url) }))
+// visit sends the person to an address and returns the one at which the app was called back. With { page: true } it returns what the
+// person saw, too, with { deny: true } they say no.
+export async function visit(url, how) {
+  console.log(JSON.stringify({ visit: String(url), ...how }))
   const { value, done } = await lines.next()
   assert(!done, 'the test closed the dialogue')
-  return new URL(value)
+  if (!how?.page) return new URL(value)
+  const [at, status] = value.split(' ')
+  return { url: new URL(at), status }
 }
 
 export function finish(result) {

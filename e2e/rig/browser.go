@@ -17,6 +17,7 @@ import (
 type Browser struct {
 	Site   string // the issuer; requests go nowhere else
 	From   string // address that a proxy on loopback says the browser has; "" for no proxy
+	Denies bool   // its person says no when asked for consent
 	client *http.Client
 }
 
@@ -121,23 +122,44 @@ func (b *Browser) Submit(p *Page, buttonID string, fields map[string]string) (*P
 	return b.Open(action.String())
 }
 
-// SignIn goes to an app's authorization request and through the pages that follow, giving the password and agreeing, until
-// the site sends the person back to the app.
+// SignIn goes to an app's authorization request, or to the page for a device's code, and through the pages that follow, giving the
+// password and agreeing, until the site sends the person back to the app or says that the device will go on.
 func (b *Browser) SignIn(authorize, email, password string) (*Page, error) {
 	page, err := b.Open(authorize)
 	for range 6 {
 		switch {
-		case err != nil || page.Left:
+		case err != nil || page.Left || page.ByID("device-done") != nil:
 			return page, err
 		case page.ByID("login-submit") != nil:
 			page, err = b.Submit(page, "login-submit", map[string]string{"email": email, "password": password})
+		case page.ByID("device-submit") != nil:
+			page, err = b.Submit(page, "device-submit", nil)
+		case page.ByID("consent-deny") != nil && b.Denies:
+			page, err = b.Submit(page, "consent-deny", nil)
 		case page.ByID("consent-allow") != nil:
 			page, err = b.Submit(page, "consent-allow", nil)
+		case page.away(b) != nil:
+			return page.away(b), nil
 		default:
 			return page, fmt.Errorf("did not expect %s: %.300s", page, Text(page.doc))
 		}
 	}
 	return page, fmt.Errorf("the pages do not end: still on %s", page)
+}
+
+// away is where the page's script posts a form at once, if that is another site: what would be posted stands in the query. So come
+// the answers to an app that asked for response_mode=form_post.
+func (p *Page) away(b *Browser) *Page {
+	form := find(p.doc, func(n *html.Node) bool { return n.Data == "form" })
+	if form == nil || find(p.doc, func(n *html.Node) bool { return n.Data == "script" }) == nil {
+		return nil
+	}
+	action, err := p.URL.Parse(attr(form, "action"))
+	if err != nil || b.onSite(action) {
+		return nil
+	}
+	action.RawQuery = formValues(form).Encode()
+	return &Page{URL: action, Left: true}
 }
 
 func (b *Browser) do(req *http.Request) (*Page, error) {

@@ -1,0 +1,204 @@
+package e2e
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+
+	"github.com/go-jose/go-jose/v4"
+
+	"github.com/gatehouse-id/gatehouse/e2e/rig"
+)
+
+// stories are the families of the protocol, as openid-client and oauth4webapi go through them: the script of the same name in
+// openid-client, and the apps it is about, with the options that they are registered with.
+var stories = map[string]map[string][]string{
+	"authentication": {
+		"signs ES256": keyed(service("--auth-method", "private_key_jwt", "--auth-alg", "ES256")),
+		"signs PS256": keyed(service("--auth-method", "private_key_jwt", "--auth-alg", "PS256")),
+		"signs RS256": keyed(service("--auth-method", "private_key_jwt", "--auth-alg", "RS256")),
+		"signs EdDSA": keyed(service("--auth-method", "private_key_jwt", "--auth-alg", "EdDSA")),
+		"hmac":        service("--auth-method", "client_secret_jwt"),
+	},
+	"requests": {
+		"web":           keyed(web()),
+		"answers RS256": web("--answer-alg", "RS256"),
+		"answers ES256": web("--answer-alg", "ES256"),
+		"answers EdDSA": web("--answer-alg", "EdDSA"),
+	},
+	"resources": {
+		"shop":   web("--audience", "https://orders.example.test", "--audience", "https://mail.example.test", "--scope", "openid,offline_access,orders.read,mail.send"),
+		"orders": {"--id", "orders", "--grant-type", "urn:ietf:params:oauth:grant-type:token-exchange", "--audience", "https://mail.example.test", "--scope", "mail.send"},
+	},
+	"device": {
+		"television": {"--auth-method", "none", "--scope", "openid,email,offline_access", "--grant-type", "urn:ietf:params:oauth:grant-type:device_code", "--grant-type", "refresh_token"},
+	},
+	"registration": {},
+	"fapi": {
+		"fapi PS256":    keyed(web("--profile", "fapi2-security", "--auth-alg", "PS256")),
+		"fapi ES256":    keyed(web("--profile", "fapi2-security", "--auth-alg", "ES256")),
+		"fapi EdDSA":    keyed(web("--profile", "fapi2-security", "--auth-alg", "EdDSA")),
+		"signing PS256": keyed(web("--profile", "fapi2-message-signing", "--auth-alg", "PS256")),
+		"signing ES256": keyed(web("--profile", "fapi2-message-signing", "--auth-alg", "ES256", "--answer-alg", "ES256")),
+	},
+}
+
+// web are the options of an app that people come back to.
+func web(options ...string) []string {
+	return append([]string{"--redirect-uri", redirectURI}, options...)
+}
+
+// service are the options of one that also acts for itself.
+func service(options ...string) []string {
+	return append(web("--grant-type", "authorization_code", "--grant-type", "refresh_token", "--grant-type", "client_credentials"), options...)
+}
+
+// keyed adds the public keys of the stories.
+func keyed(options []string) []string { return append(options, "--jwks", "KEYS") }
+
+// TestStories sends a person through each story, on both pairs of stores, and looks who they were for the apps.
+func TestStories(t *testing.T) {
+	each(t, func(t *testing.T, s *rig.Server) {
+		email := "ada@example.test"
+		userID := newUser(t, s, email)
+		public := filepath.Join(t.TempDir(), "keys.json")
+		if err := os.WriteFile(public, storyKeys().public, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for name, apps := range stories {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				env := append(os.Environ(), "ISSUER="+s.Issuer, "REDIRECT_URI="+redirectURI, "KEYS="+storyKeys().private)
+				if name == "resources" {
+					env = append(env, "RESOURCE_METADATA="+makeAPIs(t, s))
+				}
+				env = append(env, "APPS="+registerAll(t, s, public, apps))
+				got := tell(t, s, name+".mjs", email, env)
+				if len(got) == 0 {
+					t.Error("the story is about nobody")
+				}
+				for way, sub := range got {
+					if sub != userID {
+						t.Errorf("%s: got the person %q, want %q", way, sub, userID)
+					}
+				}
+			})
+		}
+	})
+}
+
+// tell runs a story and plays its person, in one browser from beginning to end. It returns who the person was for the apps.
+func tell(t *testing.T, s *rig.Server, script, email string, env []string) map[string]string {
+	t.Helper()
+	if _, err := os.Stat(filepath.Join("openid-client", "node_modules")); err != nil {
+		t.Fatal("the npm clients are not installed: run the tests with `make test`, or scripts/npm.sh once")
+	}
+	var result struct {
+		People map[string]string `json:"people"`
+	}
+	b := rig.NewBrowser(s.Issuer)
+	play(t, "openid-client", script, env, &result, func(said said) (string, error) {
+		if said.Page {
+			page, err := b.Open(said.Visit)
+			if err != nil {
+				return "", err
+			}
+			return fmt.Sprintf("%s %d", page.URL, page.Status), nil
+		}
+		b.Denies = said.Deny
+		page, err := b.SignIn(said.Visit, email, password)
+		if err != nil {
+			return "", err
+		}
+		return page.URL.String(), nil
+	})
+	return result.People
+}
+
+// registerAll registers the apps of a story and returns what the script must know of them.
+func registerAll(t *testing.T, s *rig.Server, public string, apps map[string][]string) string {
+	t.Helper()
+	type known struct {
+		ID     string `json:"id"`
+		Secret string `json:"secret"`
+	}
+	made := map[string]known{}
+	for name, options := range apps {
+		options = append([]string{}, options...)
+		for i := range options {
+			if options[i] == "KEYS" {
+				options[i] = public
+			}
+		}
+		client, err := s.NewClient(t.Context(), name, "", options...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		made[name] = known{client.ID, client.Secret}
+	}
+	text, err := json.Marshal(made)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// makeAPIs registers the APIs that tokens are for, and returns where the first one's metadata is.
+func makeAPIs(t *testing.T, s *rig.Server) string {
+	t.Helper()
+	var orders, mail struct{ ID string }
+	for out, args := range map[any][]string{
+		&orders: {"--identifier", "https://orders.example.test", "--name", "Orders", "--scope", "orders.read=See your orders", "--scope", "mail.send=Send mails", "--client", "orders"},
+		&mail:   {"--identifier", "https://mail.example.test", "--name", "Mail", "--scope", "mail.send=Send mails"},
+	} {
+		if err := s.Command(t.Context(), out, append([]string{"api", "create"}, args...)...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return s.Issuer + "/resource-metadata/" + orders.ID
+}
+
+// keysOfStories are the keys of the apps, as sets of JSON Web Keys.
+type keysOfStories struct {
+	public  []byte
+	private string // by algorithm
+}
+
+// storyKeys are made once: RSA keys take long.
+var storyKeys = sync.OnceValue(func() keysOfStories {
+	var set jose.JSONWebKeySet
+	private := map[string]jose.JSONWebKey{}
+	add := func(key crypto.Signer, err error, algs ...string) {
+		if err != nil {
+			panic(err)
+		}
+		set.Keys = append(set.Keys, jose.JSONWebKey{Key: key.Public(), Use: "sig"})
+		for _, alg := range algs {
+			private[alg] = jose.JSONWebKey{Key: key}
+		}
+	}
+	ec, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	add(ec, err, "ES256")
+	big, err := rsa.GenerateKey(rand.Reader, 2048)
+	add(big, err, "RS256", "PS256")
+	_, ed, err := ed25519.GenerateKey(rand.Reader)
+	add(ed, err, "EdDSA")
+	public, err := json.Marshal(set)
+	if err != nil {
+		panic(err)
+	}
+	own, err := json.Marshal(private)
+	if err != nil {
+		panic(err)
+	}
+	return keysOfStories{public, string(own)}
+})
