@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/gatehouse-id/gatehouse/e2e/rig"
+	"github.com/gatehouse-id/gatehouse/internal/cache/cachetest"
 	"github.com/gatehouse-id/gatehouse/internal/db/dbtest"
 )
 
@@ -54,12 +55,8 @@ func embedded(t *testing.T) rig.Setup {
 
 func full(t *testing.T) rig.Setup {
 	t.Helper()
-	redis := os.Getenv("GATEHOUSE_TEST_REDIS")
-	if redis == "" {
-		t.Fatal("GATEHOUSE_TEST_REDIS is not set: run the tests with `make test`, which starts a private Redis")
-	}
 	s := embedded(t)
-	s.Database, s.Redis = dbtest.PostgresURL(t), redis
+	s.Database, s.Redis = dbtest.PostgresURL(t), cachetest.URL(t)
 	return s
 }
 

@@ -15,6 +15,7 @@ import (
 
 	"github.com/gatehouse-id/gatehouse/internal/audit"
 	"github.com/gatehouse-id/gatehouse/internal/cache"
+	"github.com/gatehouse-id/gatehouse/internal/cache/cachetest"
 	"github.com/gatehouse-id/gatehouse/internal/db"
 	"github.com/gatehouse-id/gatehouse/internal/db/dbtest"
 	"github.com/gatehouse-id/gatehouse/internal/seal"
@@ -41,6 +42,7 @@ type world struct {
 	refuse  error    // what Revoke answers
 }
 
+// each runs f on SQLite with the cache in memory, and on Postgres with Redis.
 func each(t *testing.T, f func(t *testing.T, w *world)) {
 	t.Helper()
 	t.Parallel()
@@ -61,7 +63,9 @@ func newWorld(t testing.TB, d *db.DB, c Config) *world {
 	}
 	log := slog.New(slog.DiscardHandler)
 	c.DB, c.Seal, c.Log, c.Now = d, sealer, log, w.now
-	c.Cache = cache.NewMemory(w.now)
+	if c.Cache = cache.NewMemory(w.now); d.Engine() == db.Postgres {
+		c.Cache = cachetest.Redis(t, w.now)
+	}
 	c.Audit = audit.New(d, log, w.now)
 	c.Revoke = func(_ context.Context, userID, sessionID string) error {
 		w.mu.Lock()

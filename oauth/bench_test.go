@@ -8,13 +8,14 @@ import (
 	"testing"
 
 	"github.com/gatehouse-id/gatehouse/internal/cache"
+	"github.com/gatehouse-id/gatehouse/internal/cache/cachetest"
 	"github.com/gatehouse-id/gatehouse/internal/db/dbtest"
 )
 
 // BenchmarkEndpoints shows what one request costs inside the process; `make bench` measures the whole server.
 func BenchmarkEndpoints(b *testing.B) {
 	b.Run("sqlite+memory", func(b *testing.B) { benchmarkEndpoints(b, newHarness(b, dbtest.OpenSQLite(b), cache.NewMemory(nil))) })
-	b.Run("postgres+redis", func(b *testing.B) { benchmarkEndpoints(b, newHarness(b, dbtest.OpenPostgres(b), openRedis(b))) })
+	b.Run("postgres+redis", func(b *testing.B) { benchmarkEndpoints(b, newHarness(b, dbtest.OpenPostgres(b), cachetest.Redis(b, nil))) })
 }
 
 func benchmarkEndpoints(b *testing.B, h *harness) {

@@ -12,7 +12,6 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"net/url"
-	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -22,6 +21,7 @@ import (
 	"github.com/gatehouse-id/gatehouse/identity"
 	"github.com/gatehouse-id/gatehouse/internal/audit"
 	"github.com/gatehouse-id/gatehouse/internal/cache"
+	"github.com/gatehouse-id/gatehouse/internal/cache/cachetest"
 	"github.com/gatehouse-id/gatehouse/internal/db"
 	"github.com/gatehouse-id/gatehouse/internal/db/dbtest"
 	"github.com/gatehouse-id/gatehouse/internal/outbound"
@@ -54,22 +54,8 @@ func each(t *testing.T, f func(t *testing.T, h *harness)) {
 	})
 	t.Run("postgres+redis", func(t *testing.T) {
 		t.Parallel()
-		f(t, newHarness(t, dbtest.OpenPostgres(t), openRedis(t)))
+		f(t, newHarness(t, dbtest.OpenPostgres(t), cachetest.Redis(t, nil)))
 	})
-}
-
-func openRedis(t testing.TB) cache.Cache {
-	t.Helper()
-	address := os.Getenv("GATEHOUSE_TEST_REDIS")
-	if address == "" {
-		t.Fatal("GATEHOUSE_TEST_REDIS is not set: run the tests with `make test`")
-	}
-	c, err := cache.OpenRedis(t.Context(), address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = c.Close() })
-	return c
 }
 
 func newHarness(t testing.TB, d *db.DB, c cache.Cache) *harness {

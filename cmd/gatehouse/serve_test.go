@@ -24,6 +24,7 @@ import (
 	"time"
 
 	"github.com/gatehouse-id/gatehouse/internal/cache"
+	"github.com/gatehouse-id/gatehouse/internal/cache/cachetest"
 	"github.com/gatehouse-id/gatehouse/internal/db/dbtest"
 )
 
@@ -107,10 +108,6 @@ func TestDrain(t *testing.T) {
 // The same binary on the other pair of stores.
 func TestPostgresAndRedis(t *testing.T) {
 	t.Parallel()
-	redis := os.Getenv("GATEHOUSE_TEST_REDIS")
-	if redis == "" {
-		t.Fatal("GATEHOUSE_TEST_REDIS is not set: run the tests with `make test`, which starts a private Redis")
-	}
 	const warning = "only one replica may run"
 	database := dbtest.PostgresURL(t)
 	alone := start(t, "--seed", "--database-url", database)
@@ -123,7 +120,7 @@ func TestPostgresAndRedis(t *testing.T) {
 	if code != exitUsage || !strings.Contains(stderr, "GATEHOUSE_MASTER_KEY (--master-key): is needed with Postgres") {
 		t.Errorf("code %d, %q, want Postgres without a master key to be refused", code, stderr)
 	}
-	both := start(t, "--seed", "--database-url", dbtest.PostgresURL(t), "--redis-url", redis)
+	both := start(t, "--seed", "--database-url", dbtest.PostgresURL(t), "--redis-url", cachetest.URL(t))
 	if strings.Contains(both.Log(), warning) {
 		t.Errorf("with Redis the log says %q", warning)
 	}

@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -16,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/gatehouse-id/gatehouse/internal/cache"
+	"github.com/gatehouse-id/gatehouse/internal/cache/cachetest"
 )
 
 const long = time.Hour
@@ -60,11 +60,7 @@ func each(t *testing.T, f func(t *testing.T, c engine)) {
 
 func openRedis(t testing.TB) *cache.Redis {
 	t.Helper()
-	url := os.Getenv("GATEHOUSE_TEST_REDIS")
-	if url == "" {
-		t.Fatal("GATEHOUSE_TEST_REDIS is not set: run the tests with `make test`, which starts a private Redis")
-	}
-	c, err := cache.OpenRedis(t.Context(), url)
+	c, err := cache.OpenRedis(t.Context(), cachetest.URL(t))
 	if err != nil {
 		t.Fatalf("open redis: %v", err)
 	}
