@@ -23,7 +23,7 @@ const (
 )
 
 // grantTypes are all that the token endpoint knows.
-var grantTypes = []string{GrantAuthorizationCode, GrantRefreshToken, GrantClientCredentials, GrantDeviceCode, GrantTokenExchange}
+var grantTypes = []string{GrantAuthorizationCode, GrantRefreshToken, GrantClientCredentials, GrantDeviceCode, GrantTokenExchange, GrantJWTBearer}
 
 // ofPerson reports whether any of a client's grant types brings it a person.
 func ofPerson(types []string) bool {
@@ -133,6 +133,9 @@ func (c Client) Validate() error {
 		return fmt.Errorf("authorization_details_types: at most %d", maxListLength)
 	}
 	if err := c.validateExchange(); err != nil {
+		return err
+	}
+	if err := c.validateBearer(); err != nil {
 		return err
 	}
 	if err := validateScopes(c.Scopes); err != nil {

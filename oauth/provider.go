@@ -72,6 +72,7 @@ func (s *Server) newProvider() fosite.OAuth2Provider {
 		},
 		&deviceGrant{store, access, refresh, id},
 		&tokenExchange{store, access},
+		&bearerGrant{store, access},
 	}
 	return fosite.NewOAuth2Provider(store, own)
 }

@@ -40,7 +40,7 @@ type clientFields struct {
 	Name           *string        `help:"Name that people see on the consent page." placeholder:"NAME"`
 	Owner          *string        `help:"Who runs the app, in plain words." placeholder:"NAME"`
 	RedirectURI    []string       `name:"redirect-uri" help:"Where people come back to; repeat for several." placeholder:"URL" sep:"none"`
-	GrantType      []string       `help:"authorization_code, refresh_token, client_credentials, urn:ietf:params:oauth:grant-type:device_code for devices without a browser, or urn:ietf:params:oauth:grant-type:token-exchange for services that go on to another API; repeat." sep:"none" placeholder:"TYPE"`
+	GrantType      []string       `help:"authorization_code, refresh_token, client_credentials, urn:ietf:params:oauth:grant-type:device_code for devices without a browser, urn:ietf:params:oauth:grant-type:token-exchange for services that go on to another API, or urn:ietf:params:oauth:grant-type:jwt-bearer for assertions of other issuers (see gatehouse issuer); repeat." sep:"none" placeholder:"TYPE"`
 	Scope          []string       `help:"Scopes the app may ask for; repeat or separate by commas." placeholder:"SCOPE"`
 	Audience       []string       `help:"APIs the app may get access tokens for; repeat." placeholder:"URI" sep:"none"`
 	AuthMethod     *string        `name:"auth-method" aliases:"token-endpoint-auth-method" help:"client_secret_basic, client_secret_post, client_secret_jwt, private_key_jwt, tls_client_auth, self_signed_tls_client_auth, or none for an app without a secret." placeholder:"METHOD"`

@@ -49,6 +49,7 @@ type commands struct {
 	Attribute   attributeCommands  `cmd:"" help:"Look after what is known of people beside the standard profile, and what apps get of it."`
 	Delivery    deliveryCommands   `cmd:"" help:"See which apps were told of sign-outs and other events, and which were not."`
 	Provider    providerCommands   `cmd:"" help:"Look after other services at which people may sign in."`
+	Issuer      issuerCommands     `cmd:"" help:"Look after other issuers whose signed statements count here: tokens of machines, assertions about people, software statements."`
 	Keys        keysCommands       `cmd:"" help:"Look after the signing keys."`
 	Conformance conformanceCommand `cmd:"" help:"Hold the running configuration against OAuth 2.1, RFC 9700, FAPI 2.0 and MCP."`
 	Audit       auditCommands      `cmd:"" help:"Read the audit log, and prove that it is whole."`
