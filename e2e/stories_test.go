@@ -105,7 +105,7 @@ func tell(t *testing.T, s *rig.Server, script, email string, env []string) map[s
 	var result struct {
 		People map[string]string `json:"people"`
 	}
-	b := rig.NewBrowser(s.Issuer)
+	b := s.NewBrowser()
 	play(t, "openid-client", script, env, &result, func(said said) (string, error) {
 		if said.Page {
 			page, err := b.Open(said.Visit)

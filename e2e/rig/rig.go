@@ -7,6 +7,8 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -32,6 +34,10 @@ type Setup struct {
 	Port     int      // of the loopback address; see FreePort
 	Args     []string // further arguments of serve
 	Env      []string // further settings, NAME=value
+
+	// With a certificate (files) the server speaks TLS; Roots vouch for it.
+	Cert, Key string
+	Roots     *x509.CertPool
 }
 
 // Server is a running gatehouse.
@@ -65,7 +71,28 @@ func FreePort() (int, error) {
 }
 
 // issuer is a name, since browsers offer no passkeys at an address.
-func (s Setup) issuer() string { return "http://localhost:" + strconv.Itoa(s.Port) }
+func (s Setup) issuer() string {
+	if s.Cert != "" {
+		return "https://localhost:" + strconv.Itoa(s.Port)
+	}
+	return "http://localhost:" + strconv.Itoa(s.Port)
+}
+
+// transport asks the server as whoever trusts its certificate.
+func (s Setup) transport() *http.Transport {
+	t := http.DefaultTransport.(*http.Transport).Clone()
+	t.TLSClientConfig = &tls.Config{RootCAs: s.Roots, MinVersion: tls.VersionTLS12}
+	return t
+}
+
+// NewBrowser gives a browser without cookies that trusts the server.
+func (s *Server) NewBrowser() *Browser {
+	b := NewBrowser(s.Issuer)
+	if s.Roots != nil {
+		b.client.Transport = s.transport()
+	}
+	return b
+}
 
 // env is the surroundings of every command: settings of the caller's own shell must not leak into a test.
 func (s Setup) env() []string {
@@ -77,6 +104,9 @@ func (s Setup) env() []string {
 		"GATEHOUSE_MASTER_KEY_FILE="+filepath.Join(s.Dir, "master.key"),
 		"GATEHOUSE_DATABASE_URL="+cmp.Or(s.Database, "sqlite:"+filepath.Join(s.Dir, "gatehouse.db")),
 	)
+	if s.Cert != "" {
+		env = append(env, "GATEHOUSE_TLS_CERT="+s.Cert, "GATEHOUSE_TLS_KEY="+s.Key)
+	}
 	if s.Redis != "" {
 		env = append(env, "GATEHOUSE_REDIS_URL="+s.Redis)
 	}
@@ -112,7 +142,9 @@ func Start(ctx context.Context, s Setup) (*Server, error) {
 func (s *Server) await(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 5 * time.Second}
+	transport := s.transport()
+	transport.DisableKeepAlives = true
+	client := &http.Client{Transport: transport, Timeout: 5 * time.Second}
 	for {
 		resp, err := client.Get(s.Issuer + "/.well-known/openid-configuration")
 		if err == nil {
