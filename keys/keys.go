@@ -1,4 +1,4 @@
-// Package keys keeps the server's signing keys. Each algorithm has a ring of its own in which a key is first next
+// Package keys keeps the server's signing keys, and those that others encrypt to. Each algorithm has a ring of its own in which a key is first next
 // (published, not used yet), then active, then retired (published, no longer used), then gone. The package signs and
 // verifies compact JWS (RFC 7515) and publishes the JWK set (RFC 7517); what a token claims is not its business.
 package keys
@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -62,7 +63,7 @@ type Config struct {
 	TokenLife   time.Duration // longest life of any token signed here
 }
 
-// Key describes a signing key without its private half. A zero time means: not decided yet.
+// Key describes a signing or encryption key without its private half. A zero time means: not decided yet.
 type Key struct {
 	KID        string
 	Alg        Alg
@@ -83,6 +84,10 @@ type Ring struct {
 	ready chan struct{} // closed once every algorithm has a key
 	stop  context.CancelFunc
 	done  sync.WaitGroup
+
+	making sync.Mutex   // of the first encryption keys
+	tried  time.Time    // when that was tried last
+	looked atomic.Int64 // when keys were last read for a message that names an unknown one
 }
 
 // Open loads the keys. On the very first start it makes one of each algorithm, active at once because no relying party
@@ -131,12 +136,13 @@ func (r *Ring) Close() {
 // MaxAge is how long the key set may be cached (Cache-Control: max-age).
 func (r *Ring) MaxAge() time.Duration { return r.c.CachePeriod }
 
-// JWKS returns the published key set (next, active and retired keys, public members only) and its strong entity tag,
+// JWKS returns the published key set (next, active and retired signing keys, the newest encryption keys; public members only) and its strong entity tag,
 // quotes included.
 func (r *Ring) JWKS(ctx context.Context) (body []byte, etag string, err error) {
 	if err := r.wait(ctx); err != nil {
 		return nil, "", err
 	}
+	r.encrypts(ctx)
 	s := r.keys.Load()
 	if !s.fresh(r.c.Now()) {
 		if s, err = r.rebuild(); err != nil {
@@ -161,19 +167,22 @@ func (r *Ring) List(ctx context.Context) ([]Key, error) {
 			list = append(list, k.at(now))
 		}
 	}
+	for _, k := range r.keys.Load().encryption {
+		list = append(list, k.at(now))
+	}
 	return list, nil
 }
 
 // Rotate brings in a new key of each algorithm (none named: all) by command. It is published now and signs one cache
 // period later, when every relying party can know it. Where a next key already waits, or another replica rotates at the
-// same moment, that key is returned instead: there are never two.
+// same moment, that key is returned instead: there are never two. A new encryption key is used by others as soon as they see it.
 func (r *Ring) Rotate(ctx context.Context, algs ...Alg) ([]Key, error) {
 	if len(algs) == 0 {
-		algs = all[:]
+		algs = slices.Concat(all[:], families[:])
 	}
 	for _, alg := range algs {
-		if alg != RS256 && alg != ES256 && alg != EdDSA {
-			return nil, fmt.Errorf("rotate: no algorithm %q; there are RS256, ES256 and EdDSA", alg)
+		if !slices.Contains(all[:], alg) && !slices.Contains(families[:], alg) {
+			return nil, fmt.Errorf("rotate: no algorithm %q; there are RS256, ES256, EdDSA, RSA-OAEP and ECDH-ES", alg)
 		}
 	}
 	if err := r.wait(ctx); err != nil {
@@ -184,6 +193,13 @@ func (r *Ring) Rotate(ctx context.Context, algs ...Alg) ([]Key, error) {
 	}
 	var list []Key
 	for _, alg := range algs {
+		if slices.Contains(families[:], alg) {
+			if err := r.succeedEncryption(ctx, alg, r.keys.Load().newestEncryption(alg), "cli"); err != nil {
+				return list, err
+			}
+			list = append(list, r.keys.Load().newestEncryption(alg).at(r.c.Now()))
+			continue
+		}
 		if newest := r.keys.Load().newest(alg); newest.state(r.c.Now()) != Next {
 			if err := r.succeed(ctx, newest, "cli"); err != nil {
 				return list, err
@@ -212,7 +228,7 @@ func (r *Ring) Maintain(ctx context.Context) error {
 		}
 		failed = append(failed, r.succeed(ctx, newest, ""))
 	}
-	return errors.Join(append(failed, r.erase(ctx))...)
+	return errors.Join(append(failed, r.erase(ctx), r.maintainEncryption(ctx))...)
 }
 
 // lead is the time from the publication of a key to its first use: whoever fetched the key set just before the last

@@ -15,6 +15,8 @@ type snapshot struct {
 	byKID map[string]*key
 	byAlg map[Alg][]*key // by generation
 
+	encryption []*encryptionKey // by algorithm and generation
+
 	body  []byte
 	etag  string
 	until time.Time // when a key of body is gone; zero: never
@@ -33,8 +35,8 @@ type material struct {
 	headers map[string]string                  // typ → encoded header and "."
 }
 
-func newSnapshot(list []*key, now time.Time) (*snapshot, error) {
-	s := &snapshot{list: list, byKID: map[string]*key{}, byAlg: map[Alg][]*key{}}
+func newSnapshot(list []*key, encryption []*encryptionKey, now time.Time) (*snapshot, error) {
+	s := &snapshot{list: list, encryption: encryption, byKID: map[string]*key{}, byAlg: map[Alg][]*key{}}
 	set := jose.JSONWebKeySet{Keys: []jose.JSONWebKey{}}
 	for _, k := range list {
 		s.byKID[k.KID] = k
@@ -45,6 +47,11 @@ func newSnapshot(list []*key, now time.Time) (*snapshot, error) {
 		set.Keys = append(set.Keys, k.jwk)
 		if !k.GoneAt.IsZero() && (s.until.IsZero() || k.GoneAt.Before(s.until)) {
 			s.until = k.GoneAt
+		}
+	}
+	for _, k := range encryption {
+		if k.state(now) == Active {
+			set.Keys = append(set.Keys, k.jwk)
 		}
 	}
 	var err error
@@ -60,7 +67,7 @@ func newSnapshot(list []*key, now time.Time) (*snapshot, error) {
 func (r *Ring) rebuild() (*snapshot, error) {
 	r.load.Lock()
 	defer r.load.Unlock()
-	s, err := newSnapshot(r.keys.Load().list, r.c.Now())
+	s, err := newSnapshot(r.keys.Load().list, r.keys.Load().encryption, r.c.Now())
 	if err == nil {
 		r.keys.Store(s)
 	}
@@ -99,6 +106,12 @@ func (k *key) state(now time.Time) string {
 		return Next
 	}
 	return Active
+}
+
+func (k *encryptionKey) at(now time.Time) Key {
+	out := k.Key
+	out.State = k.state(now)
+	return out
 }
 
 func (k *key) at(now time.Time) Key {

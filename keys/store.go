@@ -126,7 +126,11 @@ func (r *Ring) Reload(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("load signing keys: %w", err)
 	}
-	s, err := newSnapshot(list, r.c.Now())
+	encryption, err := r.readEncryption(ctx, r.keys.Load().encryption)
+	if err != nil {
+		return fmt.Errorf("load encryption keys: %w", err)
+	}
+	s, err := newSnapshot(list, encryption, r.c.Now())
 	if err != nil {
 		return fmt.Errorf("load signing keys: %w", err)
 	}
@@ -177,9 +181,9 @@ func purpose(alg Alg, kid string) string { return "signing key " + string(alg) +
 
 func generate(alg Alg) (crypto.Signer, error) {
 	switch alg {
-	case RS256:
+	case RS256, RSAOAEP:
 		return rsa.GenerateKey(rand.Reader, rsaBits)
-	case ES256:
+	case ES256, ECDHES:
 		return ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	case EdDSA:
 		_, private, err := ed25519.GenerateKey(rand.Reader)
@@ -193,9 +197,9 @@ func describe(alg Alg, public crypto.PublicKey) (kid, jwk string, err error) {
 	fits := false
 	switch p := public.(type) {
 	case *rsa.PublicKey:
-		fits = alg == RS256 && p.N.BitLen() >= rsaBits
+		fits = (alg == RS256 || alg == RSAOAEP) && p.N.BitLen() >= rsaBits
 	case *ecdsa.PublicKey:
-		fits = alg == ES256 && p.Curve == elliptic.P256()
+		fits = (alg == ES256 || alg == ECDHES) && p.Curve == elliptic.P256()
 	case ed25519.PublicKey:
 		fits = alg == EdDSA
 	}
@@ -203,6 +207,9 @@ func describe(alg Alg, public crypto.PublicKey) (kid, jwk string, err error) {
 		return "", "", errors.New("key does not fit its algorithm")
 	}
 	k := jose.JSONWebKey{Key: public, Algorithm: string(alg), Use: "sig"}
+	if alg == RSAOAEP || alg == ECDHES {
+		k.Algorithm, k.Use = "", "enc"
+	}
 	print, err := k.Thumbprint(crypto.SHA256)
 	if err != nil {
 		return "", "", err

@@ -282,7 +282,7 @@ func (s *Server) parseOpenID(ctx context.Context, req *authorization) error {
 		}
 	}
 	if raw := req.form.Get("id_token_hint"); raw != "" {
-		h, err := s.parseHint(raw)
+		h, err := s.parseHint(ctx, raw)
 		if err != nil {
 			return newError("invalid_request", "The id_token_hint is not an ID token of this server.")
 		}

@@ -64,6 +64,7 @@ type Client struct {
 	LogoutAddresses
 	AccessRules
 	Messages
+	Encryption
 
 	// DetailsTypes are the types of authorization_details the client may ask for (RFC 9396 §10).
 	DetailsTypes []string `json:"authorization_details_types,omitempty"`
@@ -171,6 +172,9 @@ func (c Client) Validate() error {
 		return err
 	}
 	if err := c.validateMessages(); err != nil {
+		return err
+	}
+	if err := c.validateEncryption(); err != nil {
 		return err
 	}
 	for i, acr := range c.DefaultACRValues {

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
+
+	"github.com/gatehouse-id/gatehouse/internal/outbound"
 )
 
 // Bounds on the keys of one client.
@@ -26,20 +28,21 @@ const (
 // clientKey is a public key of a client.
 type clientKey struct {
 	kid, alg    string // "" if the client names none
-	key         any    // *rsa.PublicKey, *ecdsa.PublicKey on P-256, ed25519.PublicKey
+	use         string // "sig", "enc", or "" for both
+	key         any    // *rsa.PublicKey, *ecdsa.PublicKey, ed25519.PublicKey
 	certificate []byte // of x5c, DER
 }
 
 // fits reports whether a signature by alg may be the key's: the key decides, not the header (RFC 8725 §3.1).
 func (k clientKey) fits(alg string) bool {
-	if k.alg != "" && !slices.Contains(namesOf(k.alg), alg) {
+	if k.alg != "" && !slices.Contains(namesOf(k.alg), alg) || k.use == useEncryption {
 		return false
 	}
-	switch k.key.(type) {
+	switch key := k.key.(type) {
 	case *rsa.PublicKey:
 		return alg == "RS256" || alg == "PS256"
 	case *ecdsa.PublicKey:
-		return alg == "ES256"
+		return alg == "ES256" && key.Curve == elliptic.P256()
 	case ed25519.PublicKey:
 		return alg == algEdDSA || alg == algEd25519
 	}
@@ -83,32 +86,40 @@ func parseKeySet(b []byte) ([]clientKey, error) {
 		if jwk.UnmarshalJSON(raw) != nil || !usable(jwk) {
 			continue
 		}
-		key := clientKey{kid: jwk.KeyID, alg: jwk.Algorithm, key: jwk.Key}
+		key := clientKey{kid: jwk.KeyID, alg: jwk.Algorithm, use: jwk.Use, key: jwk.Key}
 		if len(jwk.Certificates) > 0 {
 			key.certificate = jwk.Certificates[0].Raw
 		}
 		keys = append(keys, key)
 	}
 	if len(keys) == 0 {
-		return nil, errors.New("has no public signature key that can be used: RSA of 2048 bits or more, P-256 or Ed25519")
+		return nil, errors.New("has no public key that can be used: RSA of 2048 bits or more, P-256 or Ed25519; for encryption also P-384 and P-521")
 	}
 	return keys, nil
 }
 
-// usable reports whether a key is public, meant for signatures and of a kind and size that is neither weak nor slow.
+// useEncryption marks a key that signs nothing (RFC 7517 §4.2).
+const useEncryption = "enc"
+
+// usable reports whether a key is public and of a kind and size that is neither weak nor slow.
 func usable(jwk jose.JSONWebKey) bool {
-	if !jwk.Valid() || !jwk.IsPublic() || (jwk.Use != "" && jwk.Use != "sig") {
+	if !jwk.Valid() || !jwk.IsPublic() || (jwk.Use != "" && jwk.Use != "sig" && jwk.Use != useEncryption) {
 		return false
 	}
 	switch key := jwk.Key.(type) {
 	case *rsa.PublicKey:
 		return key.N.BitLen() >= 2048 && key.N.BitLen() <= maxRSABits
 	case *ecdsa.PublicKey:
-		return key.Curve == elliptic.P256()
+		return key.Curve == elliptic.P256() || jwk.Use != "sig" && (key.Curve == elliptic.P384() || key.Curve == elliptic.P521())
 	case ed25519.PublicKey:
-		return true
+		return jwk.Use != useEncryption
 	}
 	return false
+}
+
+// signs reports whether a key can sign anything here.
+func (k clientKey) signs() bool {
+	return slices.ContainsFunc(assertionAlgs, k.fits)
 }
 
 // holdsPrivateKey finds members that must not leave a client. Such a set is refused: the key is not secret any more.
@@ -223,11 +234,11 @@ func (s *keySets) load(url string, set *keySet) {
 }
 
 // fetchKeySet asks a client's server.
-func (s *Server) fetchKeySet(ctx context.Context, url string) ([]byte, error) {
-	if s.Outbound == nil {
+func fetchKeySet(ctx context.Context, ask *outbound.Client, url string) ([]byte, error) {
+	if ask == nil {
 		return nil, errNoFetch
 	}
-	body, _, err := s.Outbound.Get(ctx, url, "application/jwk-set+json, application/json", maxKeySet)
+	body, _, err := ask.Get(ctx, url, "application/jwk-set+json, application/json", maxKeySet)
 	return body, err
 }
 

@@ -117,8 +117,12 @@ func (c Client) validateKeys() error {
 	if holdsPrivateKey(c.JWKS) {
 		return fmt.Errorf("jwks: holds a private or symmetric key; make a new key pair and register its public half")
 	}
-	if _, err := parseKeySet(c.JWKS); err != nil {
+	keys, err := parseKeySet(c.JWKS)
+	switch {
+	case err != nil:
 		return fmt.Errorf("jwks: %w", err)
+	case byKey && !slices.ContainsFunc(keys, clientKey.signs):
+		return fmt.Errorf("jwks: has no public signature key that can be used: RSA of 2048 bits or more, P-256 or Ed25519")
 	}
 	return nil
 }

@@ -228,6 +228,10 @@ func reason(failure error) string {
 	var status statusError
 	var slow net.Error
 	switch {
+	case errors.Is(failure, errNoRecipient):
+		return errNoRecipient.Error()
+	case errors.Is(failure, errKeysNotThere):
+		return errKeysNotThere.Error()
 	case errors.As(failure, &status), errors.Is(failure, errNoAddress):
 		return failure.Error()
 	case errors.Is(failure, outbound.ErrAddress):
@@ -291,10 +295,14 @@ func (o *Outbox) logoutToken(ctx context.Context, client Client, m *delivery) (s
 	if err != nil {
 		return "", err
 	}
-	return o.Keys.Sign(ctx, keys.Alg(client.IDTokenAlg), typLogoutToken, &logoutClaims{
+	token, err := o.Keys.Sign(ctx, keys.Alg(client.IDTokenAlg), typLogoutToken, &logoutClaims{
 		Issuer: o.Site.Issuer(), Subject: names.subject(m.Subject), Audience: client.ID, IssuedAt: now.Unix(), Expires: now.Add(logoutTokenLife).Unix(), ID: m.ID,
 		Session: names.session(m.SessionID), Events: map[string]struct{}{eventLogout: {}},
 	})
+	if err != nil {
+		return "", err
+	}
+	return names.nested(ctx, o.keySets, names.IDTokenKeyAlg, names.IDTokenEnc, token) // as ID tokens are (§2.4)
 }
 
 // send posts a message to an app's address, which the guarded client holds to public networks (server-side request forgery).

@@ -219,7 +219,7 @@ func TestMetadata(t *testing.T) {
 	}
 	w := nobody.get(h, "/jwks")
 	var set struct{ Keys []map[string]any }
-	if err := json.Unmarshal(w.Body.Bytes(), &set); err != nil || len(set.Keys) != 3 {
+	if err := json.Unmarshal(w.Body.Bytes(), &set); err != nil || len(set.Keys) != 5 {
 		t.Fatalf("jwks: %v %s", err, w.Body)
 	}
 	kids := map[any]bool{}
@@ -231,7 +231,7 @@ func TestMetadata(t *testing.T) {
 			}
 		}
 	}
-	if len(kids) != 3 || !strings.Contains(w.Header().Get("Cache-Control"), "max-age=3600") {
+	if len(kids) != 5 || !strings.Contains(w.Header().Get("Cache-Control"), "max-age=3600") {
 		t.Errorf("kids %v, Cache-Control %q", kids, w.Header().Get("Cache-Control"))
 	}
 	r := httptest.NewRequest(http.MethodGet, "/jwks", nil)

@@ -49,6 +49,10 @@ func describe(err error) rfcError {
 	}
 	var unread *DocumentError
 	switch { // what the stores say reaches here wrapped in fosite's server_error
+	case errors.Is(err, errNoRecipient):
+		return rfcError{"invalid_request", "The app publishes no key for the encryption that it is registered for.", http.StatusBadRequest}
+	case errors.Is(err, errKeysNotThere):
+		return rfcError{"temporarily_unavailable", "The keys at the app's jwks_uri cannot be fetched.", http.StatusServiceUnavailable}
 	case errors.Is(err, errScopeWidened):
 		return rfcError{"invalid_scope", "The scope exceeds what was granted.", http.StatusBadRequest}
 	case errors.As(err, &unread):

@@ -54,15 +54,23 @@ func (i *idTokens) GenerateIDToken(ctx context.Context, lifespan time.Duration, 
 	if requestState(ctx).code != nil { // a refreshed ID token has none (OpenID Connect Core §12.2)
 		c.Nonce = sess.Nonce
 	}
-	alg := keys.Alg(client.IDTokenAlg)
 	if (sess.Claims == nil || len(sess.Claims.IDToken) == 0) && !wantsRights(r.GetGrantedScopes(), nil) {
-		return i.Keys.Sign(ctx, alg, "JWT", c)
+		return i.signIDToken(ctx, client, c)
 	}
 	all, err := i.withMoreClaims(ctx, c, client.Client, sess, r.GetGrantedScopes())
 	if err != nil {
 		return "", err
 	}
-	return i.Keys.Sign(ctx, alg, "JWT", all)
+	return i.signIDToken(ctx, client, all)
+}
+
+// signIDToken signs and, for clients that are registered for it, then encrypts (OpenID Connect Core §2).
+func (s *Server) signIDToken(ctx context.Context, client *registration, claims any) (string, error) {
+	token, err := s.Keys.Sign(ctx, keys.Alg(client.IDTokenAlg), "JWT", claims)
+	if err != nil {
+		return "", err
+	}
+	return client.nested(ctx, s.keySets, client.IDTokenKeyAlg, client.IDTokenEnc, token)
 }
 
 // withMoreClaims adds what the claims parameter asked to see in the ID token, and groups and roles, which most apps look for there;
@@ -98,7 +106,13 @@ type hint struct {
 	Session  string   `json:"sid"`
 }
 
-func (s *Server) parseHint(token string) (hint, error) {
+// parseHint reads a hint. One that was encrypted to the client must be decrypted by it first; it may be encrypted anew, to this server
+// (OpenID Connect Core §3.1.2.1).
+func (s *Server) parseHint(ctx context.Context, token string) (hint, error) {
+	token, err := s.unsealed(ctx, token)
+	if err != nil {
+		return hint{}, err
+	}
 	verified, err := s.Keys.VerifyHint(token)
 	if err != nil {
 		return hint{}, err
@@ -119,8 +133,8 @@ type hintSigner struct{ *Server }
 var errNotUsed = errors.New("fosite does not sign here")
 
 // Decode implements jwt.Signer.
-func (h *hintSigner) Decode(_ context.Context, token string) (*jwt.Token, error) {
-	parsed, err := h.parseHint(token)
+func (h *hintSigner) Decode(ctx context.Context, token string) (*jwt.Token, error) {
+	parsed, err := h.parseHint(ctx, token)
 	if err != nil {
 		return nil, &jwt.ValidationError{Errors: jwt.ValidationErrorSignatureInvalid, Inner: err}
 	}

@@ -54,6 +54,9 @@ func (s *Server) introspect(w http.ResponseWriter, r *http.Request) error {
 	token, err := s.Keys.Sign(r.Context(), introspectionAlg(st.client), typIntrospection, signedIntrospection{
 		s.Site.Issuer(), st.client.ID, s.Now().Unix(), answer,
 	})
+	if err == nil {
+		token, err = st.client.nested(r.Context(), s.keySets, st.client.IntrospectionKeyAlg, st.client.IntrospectionEnc, token)
+	}
 	if err != nil {
 		s.writeError(w, r, err)
 		return nil

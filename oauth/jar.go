@@ -11,6 +11,7 @@ import (
 	"github.com/go-jose/go-jose/v4/json" // refuses a member that stands twice
 
 	"github.com/gatehouse-id/gatehouse/internal/db"
+	"github.com/gatehouse-id/gatehouse/keys"
 )
 
 // Bounds on the life of the request objects of FAPI clients (FAPI 2.0 Message Signing §5.3.2).
@@ -70,6 +71,10 @@ func (s *Server) opened(ctx context.Context, form url.Values) (url.Values, error
 		if token, err = s.fetchRequestObject(ctx, client, form.Get("request_uri")); err != nil {
 			return nil, err
 		}
+	}
+	if token, err = s.unsealed(ctx, token); err != nil {
+		s.Log.InfoContext(ctx, "encrypted request object refused", "client_id", client.ID, "err", err)
+		return nil, objectError("The request object is not encrypted to a key of this server by an allowed algorithm.")
 	}
 	o, err := parseRequestObject(token)
 	if err == nil {
@@ -193,7 +198,7 @@ func (s *Server) fetchRequestObject(ctx context.Context, client *registration, u
 	ctx, cancel := context.WithTimeout(ctx, keySetTimeout)
 	defer cancel()
 	address, _, _ := strings.Cut(uri, "#") // the fragment tells versions apart (OpenID Connect Core §6.2)
-	body, _, err := s.Outbound.Get(ctx, address, "application/oauth-authz-req+jwt, application/jwt", maxJWS)
+	body, _, err := s.Outbound.Get(ctx, address, "application/oauth-authz-req+jwt, application/jwt", keys.MaxEncrypted)
 	if err != nil {
 		s.Log.WarnContext(ctx, "request object cannot be fetched", "client_id", client.ID, "err", err)
 		return "", newError("invalid_request_uri", "The request object cannot be fetched.")

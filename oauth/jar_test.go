@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/gatehouse-id/gatehouse/keys"
 )
 
 // objectFor is a good request object of a client; edits replace or (nil) remove claims.
@@ -268,7 +270,7 @@ func TestRequestObjectByReference(t *testing.T) {
 		}
 		for name, set := range map[string]func(){
 			"not there": func() { p.set(http.StatusNotFound, json.RawMessage(object)) },
-			"too large": func() { p.set(http.StatusOK, json.RawMessage(strings.Repeat("a", maxJWS+1))) },
+			"too large": func() { p.set(http.StatusOK, json.RawMessage(strings.Repeat("a", keys.MaxEncrypted+1))) },
 		} {
 			set()
 			if q := ask(p.URL + "/request#v1"); q.Get("error") != "invalid_request_uri" {
@@ -334,7 +336,7 @@ func FuzzRequestObject(f *testing.F) {
 	f.Add("eyJhbGciOiJFUzI1NiJ9.eyJjbGllbnRfaWQiOiJhIiwibWF4X2FnZSI6MSwiY2xhaW1zIjp7fSwieCI6bnVsbCwieSI6ImEifQ.AAAA")
 	f.Add("eyJhbGciOiJub25lIn0.eyJyZWRpcmVjdF91cmkiOlsiYSJdfQ.")
 	f.Add("..")
-	keys := must(parseKeySet(keySetOf("", "ES256", "k", "RS256", "", "EdDSA")))
+	known := must(parseKeySet(keySetOf("", "ES256", "k", "RS256", "", "EdDSA")))
 	f.Fuzz(func(t *testing.T, token string) {
 		o, err := parseRequestObject(token)
 		if err != nil {
@@ -348,7 +350,7 @@ func FuzzRequestObject(f *testing.F) {
 				}
 			}
 		}
-		if verifyByKeys(keys, token, o.header) {
+		if verifyByKeys(known, token, o.header) {
 			t.Fatalf("%q verifies", token)
 		}
 	})

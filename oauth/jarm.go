@@ -36,11 +36,15 @@ func (a *authorization) readMode() error {
 	return newError("invalid_request", "The response_mode is not supported: use query, fragment or form_post, or one of them with .jwt.")
 }
 
-// signAnswer makes one JWT of an authorization answer or error (JARM §2.1). It has no sub, so that it cannot pass for an ID token.
+// signAnswer makes one JWT of an authorization answer or error (JARM §2.1), and encrypts it if the client is registered for that. It has no sub, so that it cannot pass for an ID token.
 func (s *Server) signAnswer(ctx context.Context, client *registration, params url.Values) (string, error) {
 	claims := map[string]any{"aud": client.ID, "exp": s.Now().Add(answerLife).Unix()}
 	for name, values := range params {
 		claims[name] = values[0]
 	}
-	return s.Keys.Sign(ctx, keys.Alg(cmp.Or(client.AnswerAlg, client.IDTokenAlg)), "JWT", claims)
+	token, err := s.Keys.Sign(ctx, keys.Alg(cmp.Or(client.AnswerAlg, client.IDTokenAlg)), "JWT", claims)
+	if err != nil {
+		return "", err
+	}
+	return client.nested(ctx, s.keySets, client.AnswerKeyAlg, client.AnswerEnc, token)
 }

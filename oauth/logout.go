@@ -80,7 +80,7 @@ func (s *Server) ReadLogout(ctx context.Context, form url.Values) (Logout, error
 	id := form.Get("client_id")
 	if raw := form.Get("id_token_hint"); raw != "" {
 		// May have expired, and its key may be gone; ours it must be: neither alg none nor a client's own signature.
-		h, err := s.parseHint(raw)
+		h, err := s.parseHint(ctx, raw)
 		if err != nil || len(h.Audience) != 1 || id != "" && id != h.Audience[0] {
 			out.Refused = RefusedHint
 			s.Log.InfoContext(ctx, "logout request with a foreign id_token_hint", "client_id", id)

@@ -19,6 +19,7 @@ type Messages struct {
 	SubjectType      string   `json:"subject_type,omitempty"`                 // "", public or SubjectPairwise
 	SectorURI        string   `json:"sector_identifier_uri,omitempty"`
 	AnswerAlg        string   `json:"authorization_signed_response_alg,omitempty"` // of signed answers; "": as ID tokens
+	IntrospectionAlg string   `json:"introspection_signed_response_alg,omitempty"` // "": as ID tokens
 }
 
 // Algorithms of request objects. "none" is no signature, and HS256 would need the client's secret.
@@ -51,6 +52,9 @@ func (c Client) validateMessages() error {
 	}
 	if c.UserinfoAlg != "" && !slices.Contains(signingAlgs, c.UserinfoAlg) {
 		return fmt.Errorf("userinfo_signed_response_alg %q: use one of %s", c.UserinfoAlg, strings.Join(signingAlgs, ", "))
+	}
+	if c.IntrospectionAlg != "" && !slices.Contains(signingAlgs, c.IntrospectionAlg) {
+		return fmt.Errorf("introspection_signed_response_alg %q: use one of %s", c.IntrospectionAlg, strings.Join(signingAlgs, ", "))
 	}
 	if err := c.validateSubject(); err != nil {
 		return err

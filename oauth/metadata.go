@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/gatehouse-id/gatehouse/identity"
+	"github.com/gatehouse-id/gatehouse/keys"
 )
 
 // metadata is the document of OpenID Connect Discovery §3 and RFC 8414 §2; both well-known addresses answer with it. It
@@ -52,6 +53,18 @@ type metadata struct {
 	UserinfoAlgs             []string `json:"userinfo_signing_alg_values_supported"`
 	AnswerAlgs               []string `json:"authorization_signing_alg_values_supported"` // JARM §4
 	ResponseIssuer           bool     `json:"authorization_response_iss_parameter_supported"`
+
+	// How messages can be encrypted: keys, and content.
+	IDTokenKeyAlgs       []string `json:"id_token_encryption_alg_values_supported"`
+	IDTokenEncs          []string `json:"id_token_encryption_enc_values_supported"`
+	UserinfoKeyAlgs      []string `json:"userinfo_encryption_alg_values_supported"`
+	UserinfoEncs         []string `json:"userinfo_encryption_enc_values_supported"`
+	RequestObjectKeyAlgs []string `json:"request_object_encryption_alg_values_supported"`
+	RequestObjectEncs    []string `json:"request_object_encryption_enc_values_supported"`
+	AnswerKeyAlgs        []string `json:"authorization_encryption_alg_values_supported"`
+	AnswerEncs           []string `json:"authorization_encryption_enc_values_supported"`
+	IntrospectionKeyAlgs []string `json:"introspection_encryption_alg_values_supported"`
+	IntrospectionEncs    []string `json:"introspection_encryption_enc_values_supported"`
 
 	Aliases             map[string]string `json:"mtls_endpoint_aliases,omitempty"` // RFC 8705 §5
 	GlobalRevocation    string            `json:"global_token_revocation_endpoint"`
@@ -133,6 +146,16 @@ func (s *Server) buildMetadata() (document, error) {
 		AnswerAlgs:               signingAlgs,
 		UserinfoAlgs:             signingAlgs,
 		ResponseIssuer:           true,
+		IDTokenKeyAlgs:           keys.KeyAlgs,
+		IDTokenEncs:              keys.ContentAlgs,
+		UserinfoKeyAlgs:          keys.KeyAlgs,
+		UserinfoEncs:             keys.ContentAlgs,
+		RequestObjectKeyAlgs:     keys.KeyAlgs,
+		RequestObjectEncs:        keys.ContentAlgs,
+		AnswerKeyAlgs:            keys.KeyAlgs,
+		AnswerEncs:               keys.ContentAlgs,
+		IntrospectionKeyAlgs:     keys.KeyAlgs,
+		IntrospectionEncs:        keys.ContentAlgs,
 		ClientDocuments:          s.SelfRegistered.Documents,
 		RegistrationEndpoint:     registration,
 		PushedEndpoint:           s.Site.URL("/par"),

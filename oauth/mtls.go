@@ -175,6 +175,9 @@ func (s *Server) checkSelfSigned(ctx context.Context, client *registration, cert
 
 func holdsCertificate(keys []clientKey, certificate *x509.Certificate) bool {
 	return slices.ContainsFunc(keys, func(k clientKey) bool {
+		if k.use == useEncryption {
+			return false
+		}
 		if k.certificate != nil {
 			return slices.Equal(k.certificate, certificate.Raw)
 		}

@@ -4,6 +4,7 @@
 package oauth
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -145,7 +146,7 @@ func New(c Config) (*Server, error) {
 		return nil, fmt.Errorf("oauth: a code lives at most %s, an access token at most %s", maxCodeTTL, MaxAccessTokenTTL)
 	}
 	s := &Server{Config: c, errorPage: func(w http.ResponseWriter, _ *http.Request, e ErrorPage) { http.Error(w, e.Code, e.Status) }}
-	s.keySets = newKeySets(s.fetchKeySet, s.Now)
+	s.keySets = newKeySets(func(ctx context.Context, url string) ([]byte, error) { return fetchKeySet(ctx, s.Outbound, url) }, s.Now)
 	s.documents = newDocuments(s.fetchDocument, s.Now)
 	s.provider = s.newProvider()
 	var err error

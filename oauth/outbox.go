@@ -25,6 +25,7 @@ import (
 type Outbox struct {
 	OutboxConfig
 	running running
+	keySets *keySets // of apps whose messages are encrypted
 }
 
 // OutboxConfig is what an Outbox is made of. Site, Keys and Ask are for processes that deliver.
@@ -46,7 +47,9 @@ func OpenOutbox(c OutboxConfig) *Outbox {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	return &Outbox{OutboxConfig: c, running: running{busy: map[string]bool{}, pauses: map[string]pause{}}}
+	o := &Outbox{OutboxConfig: c, running: running{busy: map[string]bool{}, pauses: map[string]pause{}}}
+	o.keySets = newKeySets(func(ctx context.Context, url string) ([]byte, error) { return fetchKeySet(ctx, c.Ask, url) }, c.Now)
+	return o
 }
 
 // Kinds of deliveries beside the security events.

@@ -1,6 +1,7 @@
 package oauth
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -335,5 +336,8 @@ func (c Client) validateExchange() error {
 	return nil
 }
 
-// introspectionAlg is the algorithm of signed introspection answers: that of the client's ID tokens, whose default is the same (RFC 9701 §6).
-func introspectionAlg(client *registration) keys.Alg { return keys.Alg(client.IDTokenAlg) }
+// introspectionAlg is the algorithm of signed introspection answers (RFC 9701 §6). Without one it is that of the client's ID tokens, whose
+// default is the same.
+func introspectionAlg(client *registration) keys.Alg {
+	return keys.Alg(cmp.Or(client.IntrospectionAlg, client.IDTokenAlg))
+}

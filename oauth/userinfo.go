@@ -1,11 +1,15 @@
 package oauth
 
 import (
+	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
 	"slices"
 	"strings"
+
+	"github.com/go-jose/go-jose/v4"
 
 	"github.com/gatehouse-id/gatehouse/keys"
 )
@@ -68,7 +72,7 @@ func (s *Server) userinfo(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// writeUserinfo answers in JSON, or as a JWT if the client is registered for that (OpenID Connect Core §5.3.2). The JWT has no exp, so that it
+// writeUserinfo answers in JSON, or as a JWT, signed or encrypted, if the client is registered for that (OpenID Connect Core §5.3.2). The JWT has no exp, so that it
 // cannot pass for an ID token, and says so in its typ.
 func (s *Server) writeUserinfo(w http.ResponseWriter, r *http.Request, clientID string, claims map[string]any) {
 	client, err := s.Clients.registration(r.Context(), clientID)
@@ -76,12 +80,12 @@ func (s *Server) writeUserinfo(w http.ResponseWriter, r *http.Request, clientID 
 		s.writeError(w, r, err)
 		return
 	}
-	if client.UserinfoAlg == "" {
+	if client.UserinfoAlg == "" && client.UserinfoKeyAlg == "" {
 		writeJSON(w, http.StatusOK, claims)
 		return
 	}
 	claims["iss"], claims["aud"] = s.Site.Issuer(), client.ID
-	token, err := s.Keys.Sign(r.Context(), keys.Alg(client.UserinfoAlg), typUserinfo, claims)
+	token, err := s.protectUserinfo(r.Context(), client, claims)
 	if err != nil {
 		s.writeError(w, r, err)
 		return
@@ -90,6 +94,22 @@ func (s *Server) writeUserinfo(w http.ResponseWriter, r *http.Request, clientID 
 	h.Set("Content-Type", "application/jwt")
 	h["Cache-Control"], h["Pragma"] = noStore, noCache
 	_, _ = io.WriteString(w, token)
+}
+
+// protectUserinfo signs claims, encrypts them, or both, in this order.
+func (s *Server) protectUserinfo(ctx context.Context, client *registration, claims map[string]any) (string, error) {
+	if client.UserinfoAlg == "" {
+		plain, err := json.Marshal(claims)
+		if err != nil {
+			return "", err
+		}
+		return client.encrypt(ctx, s.keySets, client.UserinfoKeyAlg, client.UserinfoEnc, (&jose.EncrypterOptions{}).WithType(typUserinfo), plain)
+	}
+	token, err := s.Keys.Sign(ctx, keys.Alg(client.UserinfoAlg), typUserinfo, claims)
+	if err != nil {
+		return "", err
+	}
+	return client.nested(ctx, s.keySets, client.UserinfoKeyAlg, client.UserinfoEnc, token)
 }
 
 // typUserinfo keeps signed claims from being taken for an ID token, as a hint or in an exchange (RFC 8725 §3.11).

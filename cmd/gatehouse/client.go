@@ -119,6 +119,12 @@ var flagOf = map[string]string{
 	"dpop_bound_access_tokens": "dpop", "security_profile": "profile",
 	"request_object_signing_alg": "request-object-alg", "request_uris": "request-uri", "require_signed_request_object": "require-signed-request",
 	"authorization_signed_response_alg": "answer-alg", "userinfo_signed_response_alg": "userinfo-alg", "subject_type": "subject-type", "sector_identifier_uri": "sector-identifier-uri",
+	"introspection_signed_response_alg": "introspection-alg",
+	"id_token_encrypted_response_alg":   "encrypt-id-token", "id_token_encrypted_response_enc": "encrypt-id-token",
+	"userinfo_encrypted_response_alg": "encrypt-userinfo", "userinfo_encrypted_response_enc": "encrypt-userinfo",
+	"authorization_encrypted_response_alg": "encrypt-answer", "authorization_encrypted_response_enc": "encrypt-answer",
+	"introspection_encrypted_response_alg": "encrypt-introspection", "introspection_encrypted_response_enc": "encrypt-introspection",
+	"request_object_encryption_alg": "request-object-encryption", "request_object_encryption_enc": "request-object-encryption",
 }
 
 // checkClient is Validate in words of the command line.

@@ -15,6 +15,13 @@ type messageFields struct {
 	SectorURI        *string  `name:"sector-identifier-uri" help:"List of redirect URIs of the apps that share pairwise names; needed if they are on several hosts." placeholder:"URL"`
 	UserinfoAlg      *string  `name:"userinfo-alg" aliases:"userinfo-signed-response-alg" help:"Sign what /userinfo answers: RS256, ES256 or EdDSA; empty for plain JSON." placeholder:"ALG"`
 	AnswerAlg        *string  `name:"answer-alg" aliases:"authorization-signed-response-alg" help:"Algorithm of signed answers, if it asks for them (JARM): RS256, ES256 or EdDSA; without it that of ID tokens." placeholder:"ALG"`
+	IntrospectionAlg *string  `name:"introspection-alg" aliases:"introspection-signed-response-alg" help:"Algorithm of signed introspection answers: RS256, ES256 or EdDSA; without it that of ID tokens." placeholder:"ALG"`
+
+	EncryptIDToken       *string `name:"encrypt-id-token" help:"Encrypt ID tokens and logout tokens to its key: ALG or ALG/ENC, such as ECDH-ES+A256KW/A256GCM; empty for no encryption." placeholder:"ALG/ENC"`
+	EncryptUserinfo      *string `name:"encrypt-userinfo" help:"The same for what /userinfo answers." placeholder:"ALG/ENC"`
+	EncryptAnswer        *string `name:"encrypt-answer" help:"The same for signed answers (JARM)." placeholder:"ALG/ENC"`
+	EncryptIntrospection *string `name:"encrypt-introspection" help:"The same for signed introspection answers." placeholder:"ALG/ENC"`
+	RequestEncryption    *string `name:"request-object-encryption" help:"How it says it may encrypt its signed requests; all that the server knows is good." placeholder:"ALG/ENC"`
 }
 
 func (f *messageFields) apply(c *oauth.Client) {
@@ -25,6 +32,26 @@ func (f *messageFields) apply(c *oauth.Client) {
 	set(&c.UserinfoAlg, f.UserinfoAlg)
 	set(&c.SubjectType, f.SubjectType)
 	set(&c.SectorURI, f.SectorURI)
+	set(&c.IntrospectionAlg, f.IntrospectionAlg)
+	setEncryption(&c.IDTokenKeyAlg, &c.IDTokenEnc, f.EncryptIDToken)
+	setEncryption(&c.UserinfoKeyAlg, &c.UserinfoEnc, f.EncryptUserinfo)
+	setEncryption(&c.AnswerKeyAlg, &c.AnswerEnc, f.EncryptAnswer)
+	setEncryption(&c.IntrospectionKeyAlg, &c.IntrospectionEnc, f.EncryptIntrospection)
+	setEncryption(&c.RequestObjectKeyAlg, &c.RequestObjectEnc, f.RequestEncryption)
+}
+
+// setEncryption takes ALG/ENC apart. Without ENC the default of the specifications is used.
+func setEncryption(alg, enc, value *string) {
+	if value != nil {
+		*alg, *enc, _ = strings.Cut(*value, "/")
+	}
+}
+
+func encryption(alg, enc string) string {
+	if enc == "" {
+		return alg
+	}
+	return alg + "/" + enc
 }
 
 // writeMessages shows what is set.
@@ -38,4 +65,10 @@ func writeMessages(row func(name, value string), c oauth.Client) {
 	row("sector_identifier_uri", c.SectorURI)
 	row("userinfo_alg", c.UserinfoAlg)
 	row("answer_alg", c.AnswerAlg)
+	row("introspection_alg", c.IntrospectionAlg)
+	row("encrypt_id_token", encryption(c.IDTokenKeyAlg, c.IDTokenEnc))
+	row("encrypt_userinfo", encryption(c.UserinfoKeyAlg, c.UserinfoEnc))
+	row("encrypt_answer", encryption(c.AnswerKeyAlg, c.AnswerEnc))
+	row("encrypt_introspection", encryption(c.IntrospectionKeyAlg, c.IntrospectionEnc))
+	row("request_object_encryption", encryption(c.RequestObjectKeyAlg, c.RequestObjectEnc))
 }

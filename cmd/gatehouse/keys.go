@@ -9,7 +9,7 @@ import (
 )
 
 type keysCommands struct {
-	List   keysList   `cmd:"" help:"List the signing keys and what becomes of them when."`
+	List   keysList   `cmd:"" help:"List the signing and encryption keys and what becomes of them when."`
 	Rotate keysRotate `cmd:"" help:"Bring in new keys. They are published at once and sign as soon as every app can know them."`
 }
 
@@ -72,19 +72,15 @@ func (c *keysList) Run(t *terminal) error {
 }
 
 type keysRotate struct {
-	Alg     []keys.Alg `help:"RS256, ES256 or EdDSA; repeat. [all]" placeholder:"ALG" enum:"RS256,ES256,EdDSA"`
+	Alg     []keys.Alg `help:"RS256, ES256, EdDSA, or RSA-OAEP, ECDH-ES for the keys that apps encrypt to; repeat. [all]" placeholder:"ALG" enum:"RS256,ES256,EdDSA,RSA-OAEP,ECDH-ES"`
 	Times   keyTimes   `embed:""`
 	Storage storage    `embed:""`
 }
 
 // Run implements the command.
 func (c *keysRotate) Run(t *terminal) error {
-	algs := c.Alg
-	if len(algs) == 0 {
-		algs = []keys.Alg{keys.RS256, keys.ES256, keys.EdDSA}
-	}
 	return withRing(t, &c.Storage, c.Times, func(ring *keys.Ring) error {
-		list, err := ring.Rotate(t.ctx, algs...)
+		list, err := ring.Rotate(t.ctx, c.Alg...)
 		if err != nil {
 			return err
 		}

@@ -19,13 +19,14 @@ import (
 
 // small are the tables that do not grow with people, and may be read whole.
 var small = map[string]string{
-	"audit_head":    "one row",
-	"secrets":       "a handful of rows",
-	"signing_keys":  "a few rows a year",
-	"event_streams": "at most one for each app",
-	"attributes":    "those that an operator has defined, which are bounded",
-	"providers":     "as many as there are other places to sign in",
-	"client_hosts":  "one for each decision of an operator",
+	"audit_head":      "one row",
+	"secrets":         "a handful of rows",
+	"signing_keys":    "a few rows a year",
+	"encryption_keys": "a few rows a year",
+	"event_streams":   "at most one for each app",
+	"attributes":      "those that an operator has defined, which are bounded",
+	"providers":       "as many as there are other places to sign in",
+	"client_hosts":    "one for each decision of an operator",
 }
 
 // whole are the statements that read a large table to its end, and why they may.
