@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"slices"
 	"testing"
 	"time"
 
@@ -152,7 +153,7 @@ func TestDisabledUserIsDeadAtOnce(t *testing.T) {
 		wantNil(t, "link", err)
 		wantNil(t, "disable", w.SetStatus(t.Context(), u.ID, StatusDisabled))
 
-		if got := w.revocations(); !cmp.Equal(got, []string{u.ID + "/" + s.ID, u.ID + "/"}) {
+		if got := w.revocations(); !slices.Contains(got, u.ID+"/"+s.ID) || !slices.Contains(got, u.ID+"/") {
 			t.Errorf("revoked %v, want all of the person's tokens", got)
 		}
 		_, err = w.Session(t.Context(), token)
@@ -214,7 +215,7 @@ func TestDeleteLeavesNothing(t *testing.T) {
 		}
 		w.revocations()
 		wantNil(t, "delete", w.Delete(t.Context(), u.ID))
-		if got := w.revocations(); !cmp.Equal(got, []string{u.ID + "/" + s.ID, u.ID + "/"}) {
+		if got := w.revocations(); !slices.Contains(got, u.ID+"/"+s.ID) || !slices.Contains(got, u.ID+"/") {
 			t.Errorf("revoked %v, want all of the person's tokens", got)
 		}
 		for _, table := range []string{"users", "profiles", "totp", "recovery_codes", "sessions", "mail_links"} {

@@ -268,80 +268,82 @@ func TestDeletedDocumentClientDoesNotInheritTokens(t *testing.T) {
 
 func TestForgedClientDocuments(t *testing.T) {
 	t.Parallel()
-	h := embedded(t)
-	b := h.person(t)
-	set := func(name string, value any) func(m map[string]any) {
-		return func(m map[string]any) { m[name] = value }
-	}
-	for name, f := range map[string]func(p *publisher){
-		"another's client_id": func(p *publisher) {
-			p.says(0, nil, clientDocument(set("client_id", "https://app.example.test/c.json")))
-		},
-		"client_id in other case": func(p *publisher) {
-			p.says(0, nil, clientDocument(set("client_id", strings.Replace(p.id(), "client", "Client", 1))))
-		},
-		"no client_id": func(p *publisher) { p.says(0, nil, clientDocument(func(m map[string]any) { delete(m, "client_id") })) },
-		"a secret":     func(p *publisher) { p.says(0, nil, clientDocument(set("client_secret", "s3cret"))) },
-		"a secret's method": func(p *publisher) {
-			p.says(0, nil, clientDocument(set("token_endpoint_auth_method", "client_secret_basic")))
-		},
-		"method without keys": func(p *publisher) {
-			p.says(0, nil, clientDocument(set("token_endpoint_auth_method", "private_key_jwt")))
-		},
-		"a symmetric key": func(p *publisher) {
-			p.says(0, nil, clientDocument(set("jwks", map[string]any{"keys": []any{map[string]any{"kty": "oct", "k": "c2VjcmV0"}}})))
-		},
-		"a script as redirect": func(p *publisher) {
-			p.says(0, nil, clientDocument(set("redirect_uris", []string{"javascript:alert(1)"})))
-		},
-		"no redirect":             func(p *publisher) { p.says(0, nil, clientDocument(set("redirect_uris", []string{}))) },
-		"a script as home":        func(p *publisher) { p.says(0, nil, clientDocument(set("client_uri", "javascript:alert(1)"))) },
-		"controls in the name":    func(p *publisher) { p.says(0, nil, clientDocument(set("client_name", "a\u202eb"))) },
-		"HTML":                    func(p *publisher) { p.says(0, http.Header{"Content-Type": {"text/html"}}, clientDocument(nil)) },
-		"not found":               func(p *publisher) { p.says(404, nil, clientDocument(nil)) },
-		"redirect":                func(p *publisher) { p.says(302, http.Header{"Location": {"https://127.0.0.1/"}}, clientDocument(nil)) },
-		"a list":                  func(p *publisher) { p.says(0, nil, func(string) string { return "[]" }) },
-		"deep":                    func(p *publisher) { p.says(0, nil, func(string) string { return strings.Repeat("[", 10000) }) },
-		"too long":                func(p *publisher) { p.says(0, nil, clientDocument(set("x", strings.Repeat("x", maxDocument)))) },
-		"client credentials only": func(p *publisher) { p.says(0, nil, clientDocument(set("grant_types", []string{"client_credentials"}))) },
-	} {
-		p := h.publish(t)
-		f(p)
-		w := b.get(h, "/authorize?"+p.client().params().Encode())
-		if w.Code != http.StatusBadRequest || w.Header().Get("Location") != "" || h.page.Key != "error.oauth.client_document" {
-			t.Errorf("%s: %d %s %+v, want the error page", name, w.Code, w.Header().Get("Location"), h.page)
+	each(t, func(t *testing.T, h *harness) {
+		b := h.person(t)
+		set := func(name string, value any) func(m map[string]any) {
+			return func(m map[string]any) { m[name] = value }
 		}
-		if a := h.post(t, "/token", p.client(), exchangeForm("x")); a.status != 401 || a.str("error") != "invalid_client" {
-			t.Errorf("%s: token endpoint says %d %v, want invalid_client", name, a.status, a.body)
+		for name, f := range map[string]func(p *publisher){
+			"another's client_id": func(p *publisher) {
+				p.says(0, nil, clientDocument(set("client_id", "https://app.example.test/c.json")))
+			},
+			"client_id in other case": func(p *publisher) {
+				p.says(0, nil, clientDocument(set("client_id", strings.Replace(p.id(), "client", "Client", 1))))
+			},
+			"no client_id": func(p *publisher) { p.says(0, nil, clientDocument(func(m map[string]any) { delete(m, "client_id") })) },
+			"a secret":     func(p *publisher) { p.says(0, nil, clientDocument(set("client_secret", "s3cret"))) },
+			"a secret's method": func(p *publisher) {
+				p.says(0, nil, clientDocument(set("token_endpoint_auth_method", "client_secret_basic")))
+			},
+			"method without keys": func(p *publisher) {
+				p.says(0, nil, clientDocument(set("token_endpoint_auth_method", "private_key_jwt")))
+			},
+			"a symmetric key": func(p *publisher) {
+				p.says(0, nil, clientDocument(set("jwks", map[string]any{"keys": []any{map[string]any{"kty": "oct", "k": "c2VjcmV0"}}})))
+			},
+			"a script as redirect": func(p *publisher) {
+				p.says(0, nil, clientDocument(set("redirect_uris", []string{"javascript:alert(1)"})))
+			},
+			"no redirect":             func(p *publisher) { p.says(0, nil, clientDocument(set("redirect_uris", []string{}))) },
+			"a script as home":        func(p *publisher) { p.says(0, nil, clientDocument(set("client_uri", "javascript:alert(1)"))) },
+			"controls in the name":    func(p *publisher) { p.says(0, nil, clientDocument(set("client_name", "a\u202eb"))) },
+			"HTML":                    func(p *publisher) { p.says(0, http.Header{"Content-Type": {"text/html"}}, clientDocument(nil)) },
+			"not found":               func(p *publisher) { p.says(404, nil, clientDocument(nil)) },
+			"redirect":                func(p *publisher) { p.says(302, http.Header{"Location": {"https://127.0.0.1/"}}, clientDocument(nil)) },
+			"a list":                  func(p *publisher) { p.says(0, nil, func(string) string { return "[]" }) },
+			"deep":                    func(p *publisher) { p.says(0, nil, func(string) string { return strings.Repeat("[", 10000) }) },
+			"too long":                func(p *publisher) { p.says(0, nil, clientDocument(set("x", strings.Repeat("x", maxDocument)))) },
+			"client credentials only": func(p *publisher) { p.says(0, nil, clientDocument(set("grant_types", []string{"client_credentials"}))) },
+		} {
+			p := h.publish(t)
+			f(p)
+			w := b.get(h, "/authorize?"+p.client().params().Encode())
+			if w.Code != http.StatusBadRequest || w.Header().Get("Location") != "" || h.page.Key != "error.oauth.client_document" {
+				t.Errorf("%s: %d %s %+v, want the error page", name, w.Code, w.Header().Get("Location"), h.page)
+			}
+			if a := h.post(t, "/token", p.client(), exchangeForm("x")); a.status != 401 || a.str("error") != "invalid_client" {
+				t.Errorf("%s: token endpoint says %d %v, want invalid_client", name, a.status, a.body)
+			}
+			if got := p.asked.Load(); got != 1 {
+				t.Errorf("%s: fetched %d times, want once: what failed is remembered for a while", name, got)
+			}
 		}
-		if got := p.asked.Load(); got != 1 {
-			t.Errorf("%s: fetched %d times, want once: what failed is remembered for a while", name, got)
-		}
-	}
+	})
 }
 
 // What only operators give cannot be asked for in a document.
 func TestDocumentCannotPromoteItself(t *testing.T) {
 	t.Parallel()
-	h := embedded(t)
-	p, b := h.publish(t), h.person(t)
-	p.says(0, nil, clientDocument(func(m map[string]any) {
-		for _, name := range []string{"first_party", "security_events", "global_token_revocation", "disabled"} {
-			m[name] = true
+	each(t, func(t *testing.T, h *harness) {
+		p, b := h.publish(t), h.person(t)
+		p.says(0, nil, clientDocument(func(m map[string]any) {
+			for _, name := range []string{"first_party", "security_events", "global_token_revocation", "disabled"} {
+				m[name] = true
+			}
+			m["require_pkce"], m["scopes"], m["scope"], m["audiences"], m["allow_groups"] = false, []string{"admin"}, "admin", []string{"urn:api"}, []string{"x"}
+			m["origin"], m["access_token_ttl"], m["grant_types"] = "", int64(time.Hour), []string{"authorization_code", GrantDeviceCode, "client_credentials"}
+			m["backchannel_logout_uri"] = "https://10.0.0.1/"
+		}))
+		_, in := b.asks(t, p.client().params())
+		got := in.Client
+		if got.FirstParty || got.SecurityEvents || got.RevokesPeople || got.Disabled || !got.RequirePKCE || slices.Contains(got.Scopes, "admin") || got.Audiences != nil ||
+			got.AllowGroups != nil || got.Origin != OriginDocument || got.AccessTokenTTL > strangerTokenTTL || len(got.GrantTypes) != 1 || got.BackchannelLogoutURI != "" {
+			t.Errorf("the document made itself %+v", got)
 		}
-		m["require_pkce"], m["scopes"], m["scope"], m["audiences"], m["allow_groups"] = false, []string{"admin"}, "admin", []string{"urn:api"}, []string{"x"}
-		m["origin"], m["access_token_ttl"], m["grant_types"] = "", int64(time.Hour), []string{"authorization_code", GrantDeviceCode, "client_credentials"}
-		m["backchannel_logout_uri"] = "https://10.0.0.1/"
-	}))
-	_, in := b.asks(t, p.client().params())
-	got := in.Client
-	if got.FirstParty || got.SecurityEvents || got.RevokesPeople || got.Disabled || !got.RequirePKCE || slices.Contains(got.Scopes, "admin") || got.Audiences != nil ||
-		got.AllowGroups != nil || got.Origin != OriginDocument || got.AccessTokenTTL > strangerTokenTTL || len(got.GrantTypes) != 1 || got.BackchannelLogoutURI != "" {
-		t.Errorf("the document made itself %+v", got)
-	}
-	if w := b.get(h, "/authorize?"+p.client().params("code_challenge", "", "code_challenge_method", "").Encode()); w.Code != http.StatusBadRequest || h.page.Code != "invalid_request" {
-		t.Errorf("without PKCE: %d %+v, want the error page", w.Code, h.page)
-	}
+		if w := b.get(h, "/authorize?"+p.client().params("code_challenge", "", "code_challenge_method", "").Encode()); w.Code != http.StatusBadRequest || h.page.Code != "invalid_request" {
+			t.Errorf("without PKCE: %d %+v, want the error page", w.Code, h.page)
+		}
+	})
 }
 
 func TestClientDocumentAddresses(t *testing.T) {
@@ -363,70 +365,73 @@ func TestClientDocumentAddresses(t *testing.T) {
 // Documents at private addresses are not fetched, and the answer does not tell what is there (server-side request forgery).
 func TestServerSideRequestForgeryByClientID(t *testing.T) {
 	t.Parallel()
-	h := embedded(t)
-	p := h.publish(t)
-	h.Outbound = outbound.New(outbound.Config{})
-	for _, id := range []string{p.id(), "https://169.254.169.254/latest", "https://10.0.0.1/c", "https://[::1]/c", "https://localhost/c"} {
-		w := (*browser)(nil).get(h, "/authorize?"+registered{Client: Client{ID: id}}.params().Encode())
-		if w.Code != http.StatusBadRequest || strings.Contains(w.Body.String(), "public") {
-			t.Errorf("%s: %d %s", id, w.Code, w.Body)
+	each(t, func(t *testing.T, h *harness) {
+		p := h.publish(t)
+		h.Outbound = outbound.New(outbound.Config{})
+		for _, id := range []string{p.id(), "https://169.254.169.254/latest", "https://10.0.0.1/c", "https://[::1]/c", "https://localhost/c"} {
+			w := (*browser)(nil).get(h, "/authorize?"+registered{Client: Client{ID: id}}.params().Encode())
+			if w.Code != http.StatusBadRequest || strings.Contains(w.Body.String(), "public") {
+				t.Errorf("%s: %d %s", id, w.Code, w.Body)
+			}
 		}
-	}
-	if got := p.asked.Load(); got != 0 {
-		t.Errorf("a private address was asked %d times", got)
-	}
+		if got := p.asked.Load(); got != 0 {
+			t.Errorf("a private address was asked %d times", got)
+		}
+	})
 }
 
 // Requests at the same time share one fetch, and what strangers name does not fill the memory.
 func TestFloodOfClientDocuments(t *testing.T) {
 	t.Parallel()
-	h := embedded(t)
-	p := h.publish(t)
-	var wg sync.WaitGroup
-	for range 20 {
-		wg.Go(func() {
-			if _, err := h.Server.client(t.Context(), p.id()); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-	wg.Wait()
-	if got := p.asked.Load(); got != 1 {
-		t.Errorf("fetched %d times, want once", got)
-	}
-	d := newDocuments(func(_ context.Context, url string) ([]byte, http.Header, error) {
-		return []byte(clientDocument(nil)(url)), http.Header{"Content-Type": {"application/json"}}, nil
-	}, time.Now)
-	for i := range documentsMost + 50 {
-		if _, err := d.get(t.Context(), "https://app.example.test/"+strings.Repeat("x", 1+i%400)+string(rune('a'+i/400)), func(context.Context) error { return nil }); err != nil {
-			t.Fatal(err)
+	each(t, func(t *testing.T, h *harness) {
+		p := h.publish(t)
+		var wg sync.WaitGroup
+		for range 20 {
+			wg.Go(func() {
+				if _, err := h.Server.client(t.Context(), p.id()); err != nil {
+					t.Error(err)
+				}
+			})
 		}
-	}
-	if got := len(d.byURL); got > documentsMost {
-		t.Errorf("%d documents are kept, want at most %d", got, documentsMost)
-	}
+		wg.Wait()
+		if got := p.asked.Load(); got != 1 {
+			t.Errorf("fetched %d times, want once", got)
+		}
+		d := newDocuments(func(_ context.Context, url string) ([]byte, http.Header, error) {
+			return []byte(clientDocument(nil)(url)), http.Header{"Content-Type": {"application/json"}}, nil
+		}, time.Now)
+		for i := range documentsMost + 50 {
+			if _, err := d.get(t.Context(), "https://app.example.test/"+strings.Repeat("x", 1+i%400)+string(rune('a'+i/400)), func(context.Context) error { return nil }); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := len(d.byURL); got > documentsMost {
+			t.Errorf("%d documents are kept, want at most %d", got, documentsMost)
+		}
+	})
 }
 
 func TestDocumentIsFetchedAgain(t *testing.T) {
 	t.Parallel()
-	h := embedded(t)
-	p, b := h.publish(t), h.person(t)
-	c := p.client()
-	p.says(0, http.Header{"Cache-Control": {"max-age=120"}}, clientDocument(nil))
-	a := h.exchangeCode(t, c, b.allows(t, c.params()).Get("code"))
-	h.advanceClock(3 * time.Minute)
-	p.says(500, nil, clientDocument(nil)) // its server has an outage
-	again := h.refreshToken(t, c, a.str("refresh_token"))
-	if again.status != http.StatusOK {
-		t.Fatalf("refresh during an outage: %d %v", again.status, again.body)
-	}
-	h.advanceClock(3 * time.Hour)
-	if again = h.refreshToken(t, c, again.str("refresh_token")); again.status != http.StatusOK {
-		t.Fatalf("refresh during a long outage: %d %v", again.status, again.body)
-	}
-	h.advanceClock(time.Minute)
-	p.says(410, nil, clientDocument(nil)) // the client is gone
-	wantError(t, h.refreshToken(t, c, again.str("refresh_token")), 401, "invalid_client")
+	each(t, func(t *testing.T, h *harness) {
+		p, b := h.publish(t), h.person(t)
+		c := p.client()
+		p.says(0, http.Header{"Cache-Control": {"max-age=120"}}, clientDocument(nil))
+		a := h.exchangeCode(t, c, b.allows(t, c.params()).Get("code"))
+		h.advanceClock(3 * time.Minute)
+		p.says(500, nil, clientDocument(nil)) // its server has an outage
+		again := h.refreshToken(t, c, a.str("refresh_token"))
+		if again.status != http.StatusOK {
+			t.Fatalf("refresh during an outage: %d %v", again.status, again.body)
+		}
+		h.advanceClock(3 * time.Hour)
+		if again = h.refreshToken(t, c, again.str("refresh_token")); again.status != http.StatusOK {
+			t.Fatalf("refresh during a long outage: %d %v", again.status, again.body)
+		}
+		h.advanceClock(time.Minute)
+		p.says(410, nil, clientDocument(nil)) // the client is gone
+		wantError(t, h.refreshToken(t, c, again.str("refresh_token")), 401, "invalid_client")
+	})
 }
 
 func TestDocumentLifeIsBounded(t *testing.T) {
@@ -444,30 +449,31 @@ func TestDocumentLifeIsBounded(t *testing.T) {
 // Programs write http://localhost without a port into their documents, and listen on any.
 func TestLoopbackPortOfDocument(t *testing.T) {
 	t.Parallel()
-	h := embedded(t)
-	p, b := h.publish(t), h.person(t)
-	c := p.client()
-	for redirect, want := range map[string]bool{
-		"http://localhost:4711/callback": true, "http://127.0.0.1:4711/callback": true, "http://localhost/callback": true,
-		"http://localhost:4711/other": false, "http://localhost.evil.test:4711/callback": false, "http://localhost:4711@evil.test/callback": false,
-		"https://localhost:4711/callback": false, "http://localhost:4711/callback?x=1": false, "http://LOCALHOST:4711/callback": false,
-		"https://app.example.test:4711/callback": false, "http://[::1]:4711/callback": false,
-	} {
-		w := b.get(h, "/authorize?"+c.params("redirect_uri", redirect).Encode())
-		if got := w.Code == http.StatusSeeOther; got != want {
-			t.Errorf("%s: %d %s, want allowed %t", redirect, w.Code, w.Body, want)
+	each(t, func(t *testing.T, h *harness) {
+		p, b := h.publish(t), h.person(t)
+		c := p.client()
+		for redirect, want := range map[string]bool{
+			"http://localhost:4711/callback": true, "http://127.0.0.1:4711/callback": true, "http://localhost/callback": true,
+			"http://localhost:4711/other": false, "http://localhost.evil.test:4711/callback": false, "http://localhost:4711@evil.test/callback": false,
+			"https://localhost:4711/callback": false, "http://localhost:4711/callback?x=1": false, "http://LOCALHOST:4711/callback": false,
+			"https://app.example.test:4711/callback": false, "http://[::1]:4711/callback": false,
+		} {
+			w := b.get(h, "/authorize?"+c.params("redirect_uri", redirect).Encode())
+			if got := w.Code == http.StatusSeeOther; got != want {
+				t.Errorf("%s: %d %s, want allowed %t", redirect, w.Code, w.Body, want)
+			}
 		}
-	}
-	v := c.params("redirect_uri", "http://localhost:4711/callback")
-	_, in := b.asks(t, v)
-	if !in.Stranger.Here || in.Stranger.Goes != "" {
-		t.Errorf("the page knows %+v, want a program on this device", in.Stranger)
-	}
-	form := exchangeForm(b.allows(t, v).Get("code"))
-	form.Set("redirect_uri", "http://localhost:4711/callback")
-	if a := h.post(t, "/token", c, form); a.status != http.StatusOK {
-		t.Errorf("exchange: %d %v", a.status, a.body)
-	}
+		v := c.params("redirect_uri", "http://localhost:4711/callback")
+		_, in := b.asks(t, v)
+		if !in.Stranger.Here || in.Stranger.Goes != "" {
+			t.Errorf("the page knows %+v, want a program on this device", in.Stranger)
+		}
+		form := exchangeForm(b.allows(t, v).Get("code"))
+		form.Set("redirect_uri", "http://localhost:4711/callback")
+		if a := h.post(t, "/token", c, form); a.status != http.StatusOK {
+			t.Errorf("exchange: %d %v", a.status, a.body)
+		}
+	})
 }
 
 func TestDocumentWithMetadataChoices(t *testing.T) {

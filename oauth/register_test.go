@@ -1,7 +1,6 @@
 package oauth
 
 import (
-	"crypto/rand"
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
@@ -128,70 +127,72 @@ func TestRegistrationTokenOpensOneClient(t *testing.T) {
 // What only operators give cannot be registered, nor lost by registering anew.
 func TestRegistrationCannotPromoteItself(t *testing.T) {
 	t.Parallel()
-	h := embedded(t)
-	h.opened(t, RegistrationOpen)
-	greedy := aboutMe(
-		"first_party", true, "security_events", true, "global_token_revocation", true, "require_pkce", false, "scope", "openid ssf.manage admin", "scopes", []string{"admin"},
-		"audiences", []string{"urn:api"}, "origin", "", "access_token_ttl", int64(time.Hour), "grant_types", []string{"authorization_code", "client_credentials", GrantDeviceCode},
-		"client_id", "my-own", "disabled", true, "allow_groups", []string{"x"},
-	)
-	a := h.manage(t, "POST", registrationPath, "", greedy)
-	check := func(what string) Client {
-		got, err := h.Clients.Get(t.Context(), a.str("client_id"))
-		if err != nil || got.ID == "my-own" || got.FirstParty || got.SecurityEvents || got.RevokesPeople || !got.RequirePKCE || !slices.Equal(got.Scopes, []string{"openid"}) ||
-			got.Audiences != nil || got.Origin != OriginRegistration || got.AccessTokenTTL != 0 || len(got.GrantTypes) != 1 || got.Disabled {
-			t.Errorf("%s: %+v, %v", what, got, err)
+	each(t, func(t *testing.T, h *harness) {
+		h.opened(t, RegistrationOpen)
+		greedy := aboutMe(
+			"first_party", true, "security_events", true, "global_token_revocation", true, "require_pkce", false, "scope", "openid ssf.manage admin", "scopes", []string{"admin"},
+			"audiences", []string{"urn:api"}, "origin", "", "access_token_ttl", int64(time.Hour), "grant_types", []string{"authorization_code", "client_credentials", GrantDeviceCode},
+			"client_id", "my-own", "disabled", true, "allow_groups", []string{"x"},
+		)
+		a := h.manage(t, "POST", registrationPath, "", greedy)
+		check := func(what string) Client {
+			got, err := h.Clients.Get(t.Context(), a.str("client_id"))
+			if err != nil || got.ID == "my-own" || got.FirstParty || got.SecurityEvents || got.RevokesPeople || !got.RequirePKCE || !slices.Equal(got.Scopes, []string{"openid"}) ||
+				got.Audiences != nil || got.Origin != OriginRegistration || got.AccessTokenTTL != 0 || len(got.GrantTypes) != 1 || got.Disabled {
+				t.Errorf("%s: %+v, %v", what, got, err)
+			}
+			return got
 		}
-		return got
-	}
-	c := check("registered")
-	c.AllowGroups = []string{"0199f6f0-0000-7000-8000-000000000000"} // the operator shuts it
-	if err := h.Clients.Update(t.Context(), c); err != nil {
-		t.Fatal(err)
-	}
-	greedy["client_id"], greedy["allow_groups"] = c.ID, []string{}
-	if got := h.manage(t, "PUT", a.str("registration_client_uri"), a.str("registration_access_token"), greedy); got.status != 200 {
-		t.Fatalf("replace: %d %v", got.status, got.body)
-	}
-	if got := check("replaced"); len(got.AllowGroups) != 1 {
-		t.Error("the client let itself into all groups")
-	}
+		c := check("registered")
+		c.AllowGroups = []string{"0199f6f0-0000-7000-8000-000000000000"} // the operator shuts it
+		if err := h.Clients.Update(t.Context(), c); err != nil {
+			t.Fatal(err)
+		}
+		greedy["client_id"], greedy["allow_groups"] = c.ID, []string{}
+		if got := h.manage(t, "PUT", a.str("registration_client_uri"), a.str("registration_access_token"), greedy); got.status != 200 {
+			t.Fatalf("replace: %d %v", got.status, got.body)
+		}
+		if got := check("replaced"); len(got.AllowGroups) != 1 {
+			t.Error("the client let itself into all groups")
+		}
+	})
 }
 
 func TestRegistrationRefusesBadMetadata(t *testing.T) {
 	t.Parallel()
-	h := embedded(t)
-	h.opened(t, RegistrationOpen)
-	if err := h.Clients.Block(t.Context(), "bad.test"); err != nil {
-		t.Fatal(err)
-	}
-	for name, tc := range map[string]struct {
-		body map[string]any
-		code string
-	}{
-		"fragment":          {aboutMe("redirect_uris", []string{"https://app.example.test/cb#f"}), "invalid_redirect_uri"},
-		"script":            {aboutMe("redirect_uris", []string{"javascript:alert(1)"}), "invalid_redirect_uri"},
-		"plain http":        {aboutMe("redirect_uris", []string{"http://app.example.test/cb"}), "invalid_redirect_uri"},
-		"no redirect":       {aboutMe("redirect_uris", []string{}), "invalid_redirect_uri"},
-		"blocked host":      {aboutMe("redirect_uris", []string{"https://a.bad.test/cb"}), "invalid_redirect_uri"},
-		"unknown method":    {aboutMe("token_endpoint_auth_method", "magic"), "invalid_client_metadata"},
-		"certificates":      {aboutMe("token_endpoint_auth_method", AuthTLS, "tls_client_auth_san_dns", "a.test"), "invalid_client_metadata"},
-		"no keys":           {aboutMe("token_endpoint_auth_method", AuthPrivateKeyJWT), "invalid_client_metadata"},
-		"jwks and jwks_uri": {aboutMe("token_endpoint_auth_method", AuthPrivateKeyJWT, "jwks", map[string]any{"keys": []any{}}, "jwks_uri", "https://a.test/"), "invalid_client_metadata"},
-		"script as logo":    {aboutMe("logo_uri", "javascript:alert(1)"), "invalid_client_metadata"},
-		"http login":        {aboutMe("initiate_login_uri", "http://app.example.test/"), "invalid_client_metadata"},
-		"machine only":      {aboutMe("grant_types", []string{"client_credentials"}), "invalid_client_metadata"},
-		"name":              {aboutMe("client_name", strings.Repeat("x", 500)), "invalid_client_metadata"},
-		"types":             {aboutMe("redirect_uris", "https://app.example.test/cb"), "invalid_client_metadata"},
-	} {
-		a := h.manage(t, "POST", registrationPath, "", tc.body)
-		if a.status != http.StatusBadRequest || a.str("error") != tc.code {
-			t.Errorf("%s: %d %v, want %s", name, a.status, a.body, tc.code)
+	each(t, func(t *testing.T, h *harness) {
+		h.opened(t, RegistrationOpen)
+		if err := h.Clients.Block(t.Context(), "bad.test"); err != nil {
+			t.Fatal(err)
 		}
-	}
-	if list, err := h.Clients.List(t.Context(), "", 10); err != nil || len(list) != 0 {
-		t.Errorf("clients: %v, %v, want none", list, err)
-	}
+		for name, tc := range map[string]struct {
+			body map[string]any
+			code string
+		}{
+			"fragment":          {aboutMe("redirect_uris", []string{"https://app.example.test/cb#f"}), "invalid_redirect_uri"},
+			"script":            {aboutMe("redirect_uris", []string{"javascript:alert(1)"}), "invalid_redirect_uri"},
+			"plain http":        {aboutMe("redirect_uris", []string{"http://app.example.test/cb"}), "invalid_redirect_uri"},
+			"no redirect":       {aboutMe("redirect_uris", []string{}), "invalid_redirect_uri"},
+			"blocked host":      {aboutMe("redirect_uris", []string{"https://a.bad.test/cb"}), "invalid_redirect_uri"},
+			"unknown method":    {aboutMe("token_endpoint_auth_method", "magic"), "invalid_client_metadata"},
+			"certificates":      {aboutMe("token_endpoint_auth_method", AuthTLS, "tls_client_auth_san_dns", "a.test"), "invalid_client_metadata"},
+			"no keys":           {aboutMe("token_endpoint_auth_method", AuthPrivateKeyJWT), "invalid_client_metadata"},
+			"jwks and jwks_uri": {aboutMe("token_endpoint_auth_method", AuthPrivateKeyJWT, "jwks", map[string]any{"keys": []any{}}, "jwks_uri", "https://a.test/"), "invalid_client_metadata"},
+			"script as logo":    {aboutMe("logo_uri", "javascript:alert(1)"), "invalid_client_metadata"},
+			"http login":        {aboutMe("initiate_login_uri", "http://app.example.test/"), "invalid_client_metadata"},
+			"machine only":      {aboutMe("grant_types", []string{"client_credentials"}), "invalid_client_metadata"},
+			"name":              {aboutMe("client_name", strings.Repeat("x", 500)), "invalid_client_metadata"},
+			"types":             {aboutMe("redirect_uris", "https://app.example.test/cb"), "invalid_client_metadata"},
+		} {
+			a := h.manage(t, "POST", registrationPath, "", tc.body)
+			if a.status != http.StatusBadRequest || a.str("error") != tc.code {
+				t.Errorf("%s: %d %v, want %s", name, a.status, a.body, tc.code)
+			}
+		}
+		if list, err := h.Clients.List(t.Context(), "", 10); err != nil || len(list) != 0 {
+			t.Errorf("clients: %v, %v, want none", list, err)
+		}
+	})
 }
 
 func TestRegistrationNeedsInitialToken(t *testing.T) {
@@ -263,22 +264,16 @@ func TestFloodOfRegistrations(t *testing.T) {
 			r.Header.Set("Content-Type", "application/json")
 			return r.WithContext(web.WithAddress(r.Context(), netip.MustParseAddr(address)))
 		}
-		network := func() string { // of its own: the tests share a Redis
-			b := [16]byte{0x20, 0x01, 0x0d, 0xb8}
-			_, _ = rand.Read(b[4:8])
-			return netip.AddrFrom16(b).String()
-		}
-		one := network()
 		for i := range 5 {
 			want := http.StatusCreated
 			if i >= 3 {
 				want = http.StatusServiceUnavailable
 			}
-			if a := h.do(t, from(one)); a.status != want {
+			if a := h.do(t, from("192.0.2.1")); a.status != want {
 				t.Errorf("registration %d: %d, want %d", i+1, a.status, want)
 			}
 		}
-		if a := h.do(t, from(network())); a.status != http.StatusCreated {
+		if a := h.do(t, from("198.51.100.1")); a.status != http.StatusCreated {
 			t.Errorf("another network: %d", a.status)
 		}
 	})
