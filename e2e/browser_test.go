@@ -219,6 +219,7 @@ func TestRegistrationInChromium(t *testing.T) {
 	w.shot("2-verify")
 	w.open(mailed(t, s, "/verify/link"))
 	w.shot("3-link")
+	w.fill("password", newPassword)
 	w.click("verify-submit")
 	w.shot("4-verified")
 

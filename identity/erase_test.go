@@ -43,7 +43,7 @@ func TestErasureClosesAtOnce(t *testing.T) {
 		}
 		_, err = w.Session(t.Context(), token)
 		wantErr(t, "session", err, ErrNotFound)
-		_, err = w.VerifyEmail(t.Context(), link)
+		_, err = w.VerifyEmail(t.Context(), link, u.ID)
 		wantErr(t, "link", err, ErrLink)
 		_, _, err = w.StartSession(t.Context(), u.ID, []string{AMRPassword}, Device{}, "", time.Time{})
 		wantErr(t, "sign-in", err, ErrNotFound)

@@ -94,6 +94,7 @@ type HeldSession struct {
 type HeldLink struct {
 	Purpose   Purpose   `json:"purpose"`
 	Email     string    `json:"email"`
+	About     Act       `json:"about,omitempty"`
 	ExpiresAt time.Time `json:"expires_at"`
 }
 
@@ -194,7 +195,7 @@ func (d *Directory) heldLinks(ctx context.Context, userID string) ([]HeldLink, e
 		var l HeldLink
 		var hash, sealed, dataKey []byte
 		var expires db.Time
-		if err := row.Scan(&hash, (*string)(&l.Purpose), &sealed, &expires, &dataKey); err != nil {
+		if err := row.Scan(&hash, (*string)(&l.Purpose), &sealed, (*string)(&l.About), &expires, &dataKey); err != nil {
 			return err
 		}
 		own, err := d.ownSealer(userID, dataKey)
@@ -205,7 +206,7 @@ func (d *Directory) heldLinks(ctx context.Context, userID string) ([]HeldLink, e
 		l.Email, l.ExpiresAt = string(email), expires.Time
 		list = append(list, l)
 		return err
-	}, `SELECT l.token_hash, l.purpose, l.email, l.expires_at, k.wrapped FROM mail_links l JOIN data_keys k ON k.user_id = l.user_id
+	}, `SELECT l.token_hash, l.purpose, l.email, l.about, l.expires_at, k.wrapped FROM mail_links l JOIN data_keys k ON k.user_id = l.user_id
 		WHERE l.user_id = $1 ORDER BY l.purpose`, userID)
 	return list, err
 }

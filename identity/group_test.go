@@ -438,7 +438,7 @@ func (w *world) prove(t *testing.T, u User) {
 	t.Helper()
 	link, err := w.NewLink(t.Context(), u.ID, Verify, "")
 	wantNil(t, "link", err)
-	_, err = w.VerifyEmail(t.Context(), link)
+	_, err = w.VerifyEmail(t.Context(), link, u.ID)
 	wantNil(t, "verify", err)
 }
 

@@ -30,6 +30,8 @@ func (d *Directory) LinkLife(p Purpose) time.Duration {
 		return d.linkLife.Reset
 	case ChangeEmail:
 		return d.linkLife.Change
+	case NotMe:
+		return notMeLife
 	}
 	return 0
 }
@@ -111,11 +113,16 @@ func (d *Directory) CheckLink(ctx context.Context, token string, purpose Purpose
 	return d.openUser(r)
 }
 
-// VerifyEmail uses up a Verify link: the address is proven, if it is still the person's.
-func (d *Directory) VerifyEmail(ctx context.Context, token string) (User, error) {
+// VerifyEmail uses up a Verify link: the address is proven, if it is still the person's. userID is who has proven to be in the account,
+// by a session or by its password; another one's link is ErrLink, and stays alive. Whoever signs up with a stranger's
+// address would otherwise have it proven by the stranger, who presses a button in a mail (account pre-hijacking).
+func (d *Directory) VerifyEmail(ctx context.Context, token, userID string) (User, error) {
 	var u User
 	err := d.db.Tx(ctx, func(ctx context.Context) error {
-		userID, email, err := d.takeLink(ctx, token, Verify)
+		owner, email, err := d.takeLink(ctx, token, Verify)
+		if err == nil && owner != userID {
+			err = ErrLink
+		}
 		if err != nil {
 			return err
 		}
@@ -135,6 +142,22 @@ func (d *Directory) VerifyEmail(ctx context.Context, token string) (User, error)
 		return User{}, fmt.Errorf("verify e-mail address: %w", err)
 	}
 	return u, nil
+}
+
+// RefuseEmail uses up a Verify link for whoever holds the mailbox and has no account: the address is not proven. Nothing else is taken
+// from the account, for its person may have mistyped their own address.
+func (d *Directory) RefuseEmail(ctx context.Context, token string) error {
+	err := d.db.Tx(ctx, func(ctx context.Context) error {
+		userID, _, err := d.takeLink(ctx, token, Verify)
+		if err == nil {
+			d.audit.Record(ctx, audit.Event{Action: "email.refuse", UserID: userID})
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("refuse e-mail address: %w", err)
+	}
+	return nil
 }
 
 // ResetPassword uses up a Reset link and sets a password; a password that will not do (FieldErrors) leaves the link alive. Every
@@ -171,7 +194,8 @@ func (d *Directory) ResetPassword(ctx context.Context, token, password string) (
 		if n == 0 {
 			return ErrLink
 		}
-		if _, err := d.db.Exec(ctx, `DELETE FROM mail_links WHERE user_id = $1`, userID); err != nil {
+		// Notices that are not answered yet keep their links: a second factor that was not the person's may still stand in the way.
+		if _, err := d.db.Exec(ctx, `DELETE FROM mail_links WHERE user_id = $1 AND purpose <> $2`, userID, string(NotMe)); err != nil {
 			return err
 		}
 		if _, err := d.endAll(ctx, userID); err != nil {

@@ -27,11 +27,11 @@ func TestVerifyEmail(t *testing.T) {
 				t.Fatalf("check: %+v, %v", got, err)
 			}
 		}
-		got, err := w.VerifyEmail(t.Context(), token)
+		got, err := w.VerifyEmail(t.Context(), token, u.ID)
 		if err != nil || !got.EmailVerified {
 			t.Fatalf("verify: %+v, %v", got, err)
 		}
-		_, err = w.VerifyEmail(t.Context(), token)
+		_, err = w.VerifyEmail(t.Context(), token, u.ID)
 		wantErr(t, "used link", err, ErrLink)
 		_, err = w.CheckLink(t.Context(), token, Verify)
 		wantErr(t, "used link checked", err, ErrLink)
@@ -42,7 +42,7 @@ func TestLinkIsBoundToItsPurpose(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
 		u := w.create(t, "ada@example.com")
 		use := map[Purpose]func(token string) error{
-			Verify:      func(token string) error { _, err := w.VerifyEmail(t.Context(), token); return err },
+			Verify:      func(token string) error { _, err := w.VerifyEmail(t.Context(), token, u.ID); return err },
 			Reset:       func(token string) error { _, err := w.ResetPassword(t.Context(), token, otherPassword); return err },
 			ChangeEmail: func(token string) error { _, _, err := w.ChangeEmail(t.Context(), token); return err },
 		}
@@ -89,7 +89,7 @@ func TestLinkIsBoundToItsPerson(t *testing.T) {
 		token = w.link(t, eve.ID, Verify, "")
 		_, err = w.db.Exec(t.Context(), `UPDATE mail_links SET user_id = $1`, ada.ID)
 		wantNil(t, "move", err)
-		if _, err := w.VerifyEmail(t.Context(), token); err == nil {
+		if _, err := w.VerifyEmail(t.Context(), token, ada.ID); err == nil {
 			t.Error("a link moved to another person works")
 		}
 	})
@@ -105,7 +105,7 @@ func TestExpiredLink(t *testing.T) {
 		_, err = w.ResetPassword(t.Context(), reset, otherPassword)
 		wantErr(t, "reset after 30 minutes", err, ErrLink)
 		w.pass(23*time.Hour + 30*time.Minute)
-		_, err = w.VerifyEmail(t.Context(), verify)
+		_, err = w.VerifyEmail(t.Context(), verify, u.ID)
 		wantErr(t, "verification after a day", err, ErrLink)
 		_, _, err = w.ChangeEmail(t.Context(), change)
 		wantErr(t, "change after a day", err, ErrLink)
@@ -144,7 +144,7 @@ func TestConcurrentUseOfOneLink(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
 		u := w.create(t, "ada@example.com")
 		verify := w.link(t, u.ID, Verify, "")
-		if won := race(t, ErrLink, func() error { _, err := w.VerifyEmail(t.Context(), verify); return err }); won != 1 {
+		if won := race(t, ErrLink, func() error { _, err := w.VerifyEmail(t.Context(), verify, u.ID); return err }); won != 1 {
 			t.Errorf("%d of 20 used one verification link, want 1", won)
 		}
 		change := w.link(t, u.ID, ChangeEmail, "ada@example.org")
@@ -182,7 +182,7 @@ func TestResetPasswordEndsEverything(t *testing.T) {
 		}
 		_, err = w.Session(t.Context(), token)
 		wantErr(t, "old session", err, ErrNotFound)
-		_, err = w.VerifyEmail(t.Context(), verify)
+		_, err = w.VerifyEmail(t.Context(), verify, u.ID)
 		wantErr(t, "old verification link", err, ErrLink)
 		_, _, err = w.ChangeEmail(t.Context(), change)
 		wantErr(t, "a thief's change link", err, ErrLink)
@@ -216,7 +216,7 @@ func TestChangeEmail(t *testing.T) {
 		wantNil(t, "sign-in with the new address", err)
 		_, err = w.ResetPassword(t.Context(), reset, otherPassword)
 		wantErr(t, "reset link in the old mailbox", err, ErrLink)
-		_, err = w.VerifyEmail(t.Context(), verify)
+		_, err = w.VerifyEmail(t.Context(), verify, u.ID)
 		wantErr(t, "verification link in the old mailbox", err, ErrLink)
 	})
 }
@@ -233,5 +233,29 @@ func TestChangeEmailToATakenAddress(t *testing.T) {
 		if got, _ := w.User(t.Context(), eve.ID); got.Email != "eve@example.com" || got.EmailVerified {
 			t.Errorf("half a change: %+v", got)
 		}
+	})
+}
+
+// Somebody signs up with a stranger's address; the stranger presses the button in the mail (account pre-hijacking).
+func TestAttackAddressVerifiedByAStranger(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		thief, stranger := w.create(t, "ada@example.com"), w.create(t, "bob@example.com")
+		token := w.link(t, thief.ID, Verify, "")
+		for _, who := range []string{"", stranger.ID} {
+			_, err := w.VerifyEmail(t.Context(), token, who)
+			wantErr(t, "in nobody's or another's account", err, ErrLink)
+		}
+		if got, _ := w.User(t.Context(), thief.ID); got.EmailVerified {
+			t.Fatal("the address is proven")
+		}
+		_, err := w.VerifyEmail(t.Context(), token, thief.ID)
+		wantNil(t, "in the account, with a link that others had tried", err)
+
+		again := w.create(t, "eve@example.com")
+		token = w.link(t, again.ID, Verify, "")
+		wantNil(t, "refuse", w.RefuseEmail(t.Context(), token))
+		wantErr(t, "refuse twice", w.RefuseEmail(t.Context(), token), ErrLink)
+		_, err = w.VerifyEmail(t.Context(), token, again.ID)
+		wantErr(t, "a refused link", err, ErrLink)
 	})
 }

@@ -297,31 +297,6 @@ func (d *Directory) EndSessions(ctx context.Context, userID, exceptSessionID str
 	return ended, nil
 }
 
-// Disown throws whoever else is in a person's account out: every session and token ends, no account elsewhere leads into it any more,
-// and links in mails are void, for one may be about to move the account to another address. Password and second factors stay.
-func (d *Directory) Disown(ctx context.Context, userID string) error {
-	err := d.db.Tx(ctx, func(ctx context.Context) error {
-		if _, err := d.lock(ctx, userID); err != nil {
-			return err
-		}
-		if _, err := d.db.Exec(ctx, `DELETE FROM linked_accounts WHERE user_id = $1`, userID); err != nil {
-			return err
-		}
-		if _, err := d.db.Exec(ctx, `DELETE FROM mail_links WHERE user_id = $1`, userID); err != nil {
-			return err
-		}
-		if _, err := d.endAll(ctx, userID); err != nil {
-			return err
-		}
-		d.audit.Record(ctx, audit.Event{Action: "session.end_all", Actor: userID, UserID: userID})
-		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("disown account: %w", err)
-	}
-	return nil
-}
-
 // endAll ends every session and token of a person, in the transaction in ctx, which holds the person's row.
 func (d *Directory) endAll(ctx context.Context, userID string) (int, error) {
 	// Each session by itself as well: until this transaction is committed they still open doors, and what is issued behind

@@ -107,6 +107,7 @@ func (d *Directory) ConfirmTOTP(ctx context.Context, s Session, code string) (re
 	if err := d.spendCode(ctx, userID); err != nil {
 		return nil, err
 	}
+	now := d.now()
 	err = d.db.Tx(ctx, func(ctx context.Context) error {
 		if _, err := d.lock(ctx, userID); err != nil {
 			return err
@@ -125,13 +126,13 @@ func (d *Directory) ConfirmTOTP(ctx context.Context, s Session, code string) (re
 		if !ok {
 			return ErrCode
 		}
-		if _, err := d.db.Exec(ctx, `UPDATE totp SET confirmed_at = $2, last_step = $3 WHERE user_id = $1`, userID, db.At(d.now()), step); err != nil {
+		if _, err := d.db.Exec(ctx, `UPDATE totp SET confirmed_at = $2, last_step = $3 WHERE user_id = $1`, userID, db.At(now), step); err != nil {
 			return err
 		}
 		if recovery, err = d.replaceRecoveryCodes(ctx, userID); err != nil {
 			return err
 		}
-		d.audit.Record(ctx, audit.Event{Action: "totp.enrol", Actor: userID, UserID: userID})
+		d.audit.Record(ctx, audit.Event{Action: "totp.enrol", Actor: userID, UserID: userID, Detail: map[string]string{"factor": string(totpAdded(now))}})
 		return nil
 	})
 	if err != nil {

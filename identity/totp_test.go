@@ -275,11 +275,11 @@ func FuzzRecoveryCode(f *testing.F) {
 func TestAttackFactorAddedByAnEndedSession(t *testing.T) {
 	eachKeyed(t, func(t *testing.T, w *world) {
 		for name, over := range map[string]func(s Session) error{
-			"ended":      func(s Session) error { return w.EndSession(t.Context(), s.UserID, s.ID) },
-			"all ended":  func(s Session) error { _, err := w.EndSessions(t.Context(), s.UserID, ""); return err },
-			"disowned":   func(s Session) error { return w.Disown(t.Context(), s.UserID) },
-			"not fresh":  func(Session) error { w.pass(Freshness); return nil },
-			"disabled":   func(s Session) error { return w.SetStatus(t.Context(), s.UserID, StatusDisabled) },
+			"ended":     func(s Session) error { return w.EndSession(t.Context(), s.UserID, s.ID) },
+			"all ended": func(s Session) error { _, err := w.EndSessions(t.Context(), s.UserID, ""); return err },
+			"disowned":  func(s Session) error { _, err := w.Disown(t.Context(), s.UserID, ""); return err },
+			"not fresh": func(Session) error { w.pass(Freshness); return nil },
+			"disabled":  func(s Session) error { return w.SetStatus(t.Context(), s.UserID, StatusDisabled) },
 		} {
 			u := w.create(t, strings.ReplaceAll(name, " ", "-")+"@example.com")
 			s := w.in(t, u.ID)

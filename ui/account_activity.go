@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -27,11 +28,12 @@ type activityRow struct {
 	What    string
 	Refused bool
 	When    string
-	Device  string // empty: not known
-	Address string // empty: not known
-	Place   string // empty: not known
-	App     string // empty: the act concerns none
-	Acting  string // who acted in the person's name, and through whom; empty: they themselves
+	Device  string       // empty: not known
+	Address string       // empty: not known
+	Place   string       // empty: not known
+	App     string       // empty: the act concerns none
+	Acting  string       // who acted in the person's name, and through whom; empty: they themselves
+	About   identity.Act // a factor that this act added and that is still there
 }
 
 func (p *Pages) activityPage(w http.ResponseWriter, r *http.Request, s identity.Session) error {
@@ -52,6 +54,10 @@ func (p *Pages) activityPage(w http.ResponseWriter, r *http.Request, s identity.
 	if err != nil {
 		return err
 	}
+	factors, err := p.People.Factors(ctx, u.ID)
+	if err != nil {
+		return err
+	}
 	page := activityPage{Person: u.ID, First: before.ID == ""}
 	if len(acts) > activityPerPage {
 		acts = acts[:activityPerPage]
@@ -65,6 +71,9 @@ func (p *Pages) activityPage(w http.ResponseWriter, r *http.Request, s identity.
 		}
 		if a.Place.Address.IsValid() {
 			row.Address, row.Place = a.Place.Address.String(), p.place(l, a.Place.Address)
+		}
+		if about := addedBy(a); about != "" && slices.Contains(factors, about) {
+			row.About = about
 		}
 		if row.App, err = p.appName(ctx, a.ClientID, names); err != nil {
 			return err
@@ -137,30 +146,42 @@ func parsePosition(text string) (at audit.Position, ok bool) {
 }
 
 type disownPage struct {
-	Mailed bool
-	Email  string
+	Mailed  bool
+	Email   string
+	Removed bool // a factor that somebody had added
 }
 
 // disown is "this wasn't me": whoever else is in the account is thrown out, and the way back leads through the mailbox. It asks for no
-// password, since a thief may have changed it, and gains a thief nothing.
+// password, since a thief may have changed it, and gains a thief nothing. To take a factor out with it needs a fresh proof, as
+// removing one does.
 func (p *Pages) disown(w http.ResponseWriter, r *http.Request, s identity.Session) error {
-	ctx := r.Context()
-	u, err := p.People.User(ctx, s.UserID)
+	f, u, err := p.posted(r, s)
 	if err != nil {
 		return err
 	}
-	p.Audit.Record(ctx, audit.Event{Action: "account.disown", Actor: u.ID, UserID: u.ID})
-	if err := p.People.Disown(ctx, u.ID); err != nil {
+	about := identity.Act(f.value("about"))
+	if about != "" {
+		if fresh, err := p.proven(r.Context(), s); err != nil {
+			return err
+		} else if !fresh {
+			return p.redirect(w, r, "/confirm?to=activity")
+		}
+	}
+	removed, err := p.People.Disown(r.Context(), u.ID, about)
+	if err != nil {
 		return err
 	}
-	p.Site.ClearSessionToken(w)
-	page := disownPage{Email: u.Email}
-	// What follows may fail: the page then says how to ask for the mail.
-	may, err := p.mayMail(ctx, u.Email)
-	if err == nil && may {
-		err = p.later(ctx, func(ctx context.Context) error { return p.sendReset(ctx, u, "") })
-		page.Mailed = err == nil
+	return p.disowned(w, r, u, removed)
+}
+
+// addedBy gives the act that added a factor; empty: it added none.
+func addedBy(e audit.Entry) identity.Act {
+	switch {
+	case e.Outcome == audit.Failure:
+	case e.Action == "passkey.add":
+		return identity.PasskeyAct(e.Detail["passkey"])
+	case e.Action == "totp.enrol":
+		return identity.Act(e.Detail["factor"])
 	}
-	p.sent(r, err)
-	return p.render(w, r, view{Name: "account_disowned", Content: page})
+	return ""
 }

@@ -84,6 +84,11 @@ func (p *Pages) askNewEmail(w http.ResponseWriter, r *http.Request, s identity.S
 	}); err != nil {
 		return err
 	}
+	// The address in force learns it now, when the change can still be stopped: whoever is in the account with its password, and waits
+	// in another mailbox, has not got it yet. One that nobody has proven may be a stranger's.
+	if u.EmailVerified {
+		p.sent(r, p.mailAddressAsked(r.Context(), u, deviceOf(r)))
+	}
 	return p.redirect(w, r, "/account/email?done=email_sent")
 }
 

@@ -108,7 +108,7 @@ func (p *Pages) addPasskey(w http.ResponseWriter, r *http.Request, s identity.Se
 	}
 	c := enrolment(s)
 	c.Browser = p.Site.BrowserSecret(r)
-	_, codes, amr, err := p.People.AddPasskey(r.Context(), s, c, f.value("name"), []byte(f.value("credential")))
+	added, codes, amr, err := p.People.AddPasskey(r.Context(), s, c, f.value("name"), []byte(f.value("credential")))
 	var problems identity.FieldErrors
 	switch {
 	case errors.As(err, &problems):
@@ -122,7 +122,7 @@ func (p *Pages) addPasskey(w http.ResponseWriter, r *http.Request, s identity.Se
 	case err != nil:
 		return err
 	}
-	p.sent(r, p.mailPasskeyAdded(r.Context(), u, deviceOf(r)))
+	p.sent(r, p.added(r.Context(), "passkey_added", u, deviceOf(r), identity.PasskeyAct(added.ID)))
 	ended := 0
 	if len(codes) > 0 { // the other sessions have proven one factor only, which from now on is not enough
 		if ended, err = p.People.EndSessions(r.Context(), s.UserID, s.ID); err != nil {
@@ -182,11 +182,6 @@ func (p *Pages) removePasskey(w http.ResponseWriter, r *http.Request, s identity
 	}
 	p.sent(r, p.mailPasskeyRemoved(r.Context(), u, deviceOf(r)))
 	return p.redirect(w, r, "/account/passkeys?done=passkey_removed")
-}
-
-// mailPasskeyAdded tells a person that there is another way into the account.
-func (p *Pages) mailPasskeyAdded(ctx context.Context, u identity.User, dev identity.Device) error {
-	return p.notice(ctx, "passkey_added", u, dev)
 }
 
 // mailPasskeyRemoved tells a person that a passkey no longer opens the account.

@@ -602,8 +602,12 @@ func TestAttackMailboxFilledByEmailChange(t *testing.T) {
 		}
 	}
 	w.pages.Wait()
-	if n := len(w.inbox.Messages()); n > changeMails || limited == 0 {
-		t.Errorf("%d mails, %d refusals; want at most %d mails and some refusals", n, limited, changeMails)
+	sent := map[string]int{}
+	for _, m := range w.inbox.Messages() {
+		sent[m.To]++
+	}
+	if n := sent["victim@example.com"]; n > changeMails || sent[alice] > changeMails || limited == 0 {
+		t.Errorf("%d mails, %d notices, %d refusals; want at most %d mails and some refusals", n, sent[alice], limited, changeMails)
 	}
 }
 

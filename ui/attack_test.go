@@ -390,7 +390,7 @@ func TestMailScannerOpensLinks(t *testing.T) {
 	if u, err := w.people.UserByEmail(t.Context(), alice); err != nil || u.EmailVerified {
 		t.Fatalf("after a scanner opened the link: verified %v, err %v; want not verified", u.EmailVerified, err)
 	}
-	b.press(b.get(link), "verify-submit", nil).want(http.StatusOK, "login-submit").says("confirmed")
+	atAccount(t, b.press(b.get(link), "verify-submit", map[string]string{"password": password}))
 	b.get(link).want(http.StatusBadRequest, "error-page").says("no longer works")
 
 	b.press(b.get("/forgot"), "forgot-submit", map[string]string{"email": alice})

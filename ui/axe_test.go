@@ -220,11 +220,23 @@ var sights = []sight{
 		s.unproven()
 		return s.visiting("/verify/link?t=" + s.link(bob, identity.Verify))
 	}},
+	{"verify_link", "wrong password", func(s *scene) page {
+		s.unproven()
+		b := s.stranger()
+		return b.press(b.get("/verify/link?t="+s.link(bob, identity.Verify)), "verify-submit", map[string]string{"password": "wrong wrong wrong"})
+	}},
+	{"verify_link", "signed in", func(s *scene) page { return s.unproven().get("/verify/link?t=" + s.link(bob, identity.Verify)) }},
 	{"verify_done", "", func(s *scene) page {
 		s.unproven()
 		b := s.member() // somebody else's browser
-		return b.press(b.get("/verify/link?t="+s.link(bob, identity.Verify)), "verify-submit", nil)
+		return b.press(b.get("/verify/link?t="+s.link(bob, identity.Verify)), "verify-submit", map[string]string{"password": password})
 	}},
+	{"verify_refused", "", func(s *scene) page {
+		s.unproven()
+		b := s.stranger()
+		return b.press(b.get("/verify/link?t="+s.link(bob, identity.Verify)), "verify-refuse", nil)
+	}},
+	{"not_me", "", func(s *scene) page { return s.visiting("/not-me?t=" + s.notMe(s.t, s.alice.ID, identity.ActAddress)) }},
 	{"forgot", "", func(s *scene) page { return s.visiting("/forgot") }},
 	{"forgot", "sent", func(s *scene) page {
 		b := s.stranger()

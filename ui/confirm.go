@@ -78,6 +78,7 @@ var places = map[string]string{
 	"privacy":  "/account/privacy",
 	"linked":   "/account/linked",
 	"groups":   "/account/groups",
+	"activity": "/account/activity",
 	"delete":   "/account/privacy/delete",
 	"":         "/account",
 }

@@ -56,7 +56,11 @@ func (p *Pages) mailPasswordChanged(ctx context.Context, u identity.User, dev id
 
 // mailTwoStepOn tells a person that signing in now takes a code.
 func (p *Pages) mailTwoStepOn(ctx context.Context, u identity.User, dev identity.Device) error {
-	return p.notice(ctx, "two_step_on", u, dev)
+	app, err := p.People.TOTPAct(ctx, u.ID)
+	if err != nil {
+		return err
+	}
+	return p.added(ctx, "two_step_on", u, dev, app)
 }
 
 // mailTwoStepOff tells a person that the password alone is enough again.

@@ -13,7 +13,7 @@ func TestMails(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, func(c *Config) { c.Name = "Example ID" })
 	p := w.pages
-	u := identity.User{Email: alice, Profile: identity.Profile{Name: "Win money at evil.example", Nickname: "Win money at evil.example", Zoneinfo: "Europe/Berlin"}}
+	u := identity.User{ID: w.person(t, alice).ID, Email: alice, Profile: identity.Profile{Name: "Win money at evil.example", Nickname: "Win money at evil.example", Zoneinfo: "Europe/Berlin"}}
 	dev := identity.Device{UserAgent: "Win money at evil.example Chrome/1 Windows", Address: netip.MustParseAddr("192.0.2.7")}
 	link := w.site.URL("/verify/link?t=abc")
 	for name, send := range map[string]func(ctx context.Context) error{

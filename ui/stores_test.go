@@ -41,7 +41,8 @@ func TestOnPostgresAndRedis(t *testing.T) {
 
 		// The account.
 		TestOverview, TestProfile, TestPreferences, TestPasswordChange, TestTwoStepSetup, TestConfirm, TestSessions, TestPlaces, TestAgents,
-		TestActivity, TestThisWasNotMe,
+		TestActivity, TestThisWasNotMe, TestThisWasNotMyFactor, TestDisownFactorInActivity, TestAddressChangeIsToldBefore, TestAttackUnaskedVerificationMail,
+		TestAttackMistypedAddressStopsItsChange, TestAttackCodesGuessedWithoutWork,
 		TestAttackPostedVerifiedFlags, TestAttackPasswordChangeWithoutCode, TestAttackSkipConfirmByDirectPost,
 		TestAttackRemoveSecondStepWithPasswordSession, TestAttackEndAnotherPersonsSession, TestAttackWithdrawAnotherPersonsApp,
 		TestAttackAgentOfSomebodyElseFromTheirOwnAccount, TestAttackMailboxFilledByDisowning,

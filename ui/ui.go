@@ -150,6 +150,7 @@ func (p *Pages) loginRoutes() []web.Route {
 		{Pattern: "POST /verify", Handler: p.verifyResend},
 		{Pattern: "GET /verify/link", Handler: p.verifyLinkPage},
 		{Pattern: "POST /verify/link", Handler: p.verifyLink},
+		{Pattern: "POST /verify/link/not-me", Handler: p.refuseLink},
 		{Pattern: "GET /forgot", Handler: p.forgotPage},
 		{Pattern: "POST /forgot", Handler: p.forgot},
 		{Pattern: "GET /reset", Handler: p.resetPage},
@@ -170,6 +171,7 @@ func (p *Pages) loginRoutes() []web.Route {
 		{Pattern: "GET /invitation", Handler: p.invitationPage},
 		{Pattern: "POST /invitation", Handler: p.acceptInvitation},
 	}
+	routes = append(routes, p.notMeRoutes()...)
 	return append(routes, p.mailCodeRoutes()...)
 }
 

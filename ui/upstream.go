@@ -297,7 +297,7 @@ func (p *Pages) link(r *http.Request, u identity.User, n upstream.Provider, who 
 }
 
 func (p *Pages) mailLinked(ctx context.Context, u identity.User, dev identity.Device) error {
-	return p.notice(ctx, "linked", u, dev)
+	return p.added(ctx, "linked", u, dev, identity.ActLinked)
 }
 
 func (p *Pages) mailUnlinked(ctx context.Context, u identity.User, dev identity.Device) error {

@@ -19,7 +19,13 @@ type verifyPage struct {
 	Sent       bool
 }
 
-type verifyLinkPage struct{ ID, Token, Email string }
+type verifyLinkPage struct {
+	ID, Token, Email string
+	Person           string // whose session this is; empty: nobody's, or somebody else's
+	Since            string // when the account was made
+	Password         bool   // it has one
+	Errors           identity.FieldErrors
+}
 
 // verifyPage says that a mail is on its way, and offers another one.
 func (p *Pages) verifyPage(w http.ResponseWriter, r *http.Request) error {
@@ -114,18 +120,39 @@ func (p *Pages) verifyLinkPage(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return p.deadLink(err, "verify_link.dead", "/login")
 	}
-	return p.render(w, r, view{Name: "verify_link", Content: verifyLinkPage{ID: q.value("i"), Token: q.value("t"), Email: u.Email}})
+	return p.showVerifyLink(w, r, q, u, nil)
 }
 
+func (p *Pages) showVerifyLink(w http.ResponseWriter, r *http.Request, q form, u identity.User, problems identity.FieldErrors) error {
+	s, signedIn, err := p.session(r)
+	if err != nil {
+		return err
+	}
+	// What the account is called stays out: whoever made it could write to a stranger by it (phishing by content injection).
+	page := verifyLinkPage{
+		ID: q.value("i"), Token: q.value("t"), Email: u.Email, Password: u.HasPassword, Errors: problems,
+		Since: p.locale(r.Context()).moment(u.CreatedAt, u.Preferences.Zone),
+	}
+	if signedIn && s.UserID == u.ID {
+		page.Person = u.ID
+	}
+	return p.render(w, r, view{Name: "verify_link", Status: statusOf(problems), Content: page})
+}
+
+// verifyLink proves the address for whoever is in the account, by a session or by its password. The button alone does not do: it may
+// be a stranger's whose address somebody else has signed up with, and who would confirm the other's account (account
+// pre-hijacking).
 func (p *Pages) verifyLink(w http.ResponseWriter, r *http.Request) error {
+	ctx := r.Context()
 	q, err := readQuery(r)
 	if err != nil {
 		return err
 	}
-	if _, err := readForm(r); err != nil {
+	f, err := readForm(r)
+	if err != nil {
 		return err
 	}
-	u, err := p.People.VerifyEmail(r.Context(), q.value("t"))
+	u, err := p.People.CheckLink(ctx, q.value("t"), identity.Verify)
 	if err != nil {
 		return p.deadLink(err, "verify_link.dead", "/login")
 	}
@@ -133,18 +160,58 @@ func (p *Pages) verifyLink(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	v := visit{ID: p.resumable(r, q.value("i"))}
-	switch {
-	case signedIn && s.UserID == u.ID:
-		return p.onward(w, r, v, s)
-	case signedIn, v.ID == "" && q.value("i") != "": // another person's browser, or another device than the one they began on
-		return p.render(w, r, view{Name: "verify_done", Content: struct{ Email string }{u.Email}})
+	inside := signedIn && s.UserID == u.ID
+	if inside {
+		err = shownTo(r, u.ID)
+	} else if problems, failed := p.passwordOf(r, u, f.value("password")); failed != nil || len(problems) > 0 {
+		if failed == nil {
+			failed = p.showVerifyLink(w, r, q, u, problems)
+		}
+		return failed
 	}
-	handle, err := p.remember(r.Context(), u.Email)
 	if err != nil {
 		return err
 	}
-	return p.redirect(w, r, withInteraction("/login?n=verified&p="+handle, v.ID))
+	if u, err = p.People.VerifyEmail(ctx, q.value("t"), u.ID); err != nil {
+		return p.deadLink(err, "verify_link.dead", "/login")
+	}
+	id := p.resumable(r, q.value("i"))
+	if !inside && (signedIn || id == "" && q.value("i") != "") { // another person's browser, or another device than the one they began on
+		return p.render(w, r, view{Name: "verify_done", Content: struct{ Email string }{u.Email}})
+	}
+	v, err := p.visitTo(r, id, q)
+	if err != nil {
+		return err
+	}
+	if inside {
+		return p.onward(w, r, v, s)
+	}
+	return p.afterFirst(w, r, v, u, []string{identity.AMRPassword})
+}
+
+// passwordOf checks the password of an account that the browser is not signed in to, under all limits of signing in.
+func (p *Pages) passwordOf(r *http.Request, u identity.User, password string) (identity.FieldErrors, error) {
+	if password == "" {
+		return identity.FieldErrors{"password": identity.KeyRequired}, nil
+	}
+	err := p.People.CheckUserPassword(r.Context(), u.ID, password, deviceOf(r).Address)
+	if !errors.Is(err, identity.ErrCredentials) {
+		return nil, err
+	}
+	_, err = p.failed(r, u.Email)
+	return identity.FieldErrors{"password": "verify_link.wrong"}, err
+}
+
+// refuseLink is "this wasn't me" of somebody who gets such a mail without having asked for it.
+func (p *Pages) refuseLink(w http.ResponseWriter, r *http.Request) error {
+	f, err := readForm(r)
+	if err != nil {
+		return err
+	}
+	if err := p.People.RefuseEmail(r.Context(), f.value("t")); err != nil {
+		return p.deadLink(err, "verify_link.dead", "/login")
+	}
+	return p.render(w, r, view{Name: "verify_refused"})
 }
 
 // deadLink explains a link that is used, replaced or too old.

@@ -237,6 +237,16 @@ func (w *world) enrol(t testing.TB, u identity.User) (next func() string, recove
 	return next, recovery
 }
 
+// notMe makes the link of a notice.
+func (w *world) notMe(t testing.TB, userID string, about identity.Act) (token string) {
+	t.Helper()
+	token, err := w.people.NewNotMeLink(t.Context(), userID, about)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return token
+}
+
 // app registers a client that asks for consent.
 func (w *world) app(t testing.TB, change ...func(c *oauth.Client)) oauth.Client {
 	t.Helper()
