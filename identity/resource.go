@@ -16,10 +16,20 @@ import (
 type Resource struct {
 	Scopes   []APIScope    `json:"scopes"` // an access token for it has no others
 	TokenTTL time.Duration `json:"access_token_ttl,omitempty"`
-	Open     bool          `json:"open,omitempty"`      // to clients that registered themselves
-	DPoP     bool          `json:"dpop,omitempty"`      // access tokens for it are tied to a key
-	ClientID string        `json:"client_id,omitempty"` // the client as which it introspects tokens
+	Open     bool          `json:"open,omitempty"` // to clients that registered themselves
+	DPoP     bool          `json:"dpop,omitempty"` // access tokens for it are tied to a key
+	Format   string        `json:"format"`         // of its access tokens: FormatJWT or FormatOpaque
+
+	Certificate bool `json:"certificate,omitempty"` // access tokens for it are tied to a TLS certificate
+
+	ClientID string `json:"client_id,omitempty"` // the client as which it introspects tokens
 }
+
+// Formats of access tokens.
+const (
+	FormatJWT    = "jwt"    // the API reads it by itself (RFC 9068)
+	FormatOpaque = "opaque" // the API asks what it means (RFC 7662)
+)
 
 // APIScope is a scope that an API knows.
 type APIScope struct {
@@ -73,6 +83,12 @@ func (r *Resource) check() error {
 	if r.TokenTTL < 0 || r.TokenTTL > maxAPITokenTTL || r.TokenTTL%time.Second != 0 {
 		wrong["token-ttl"] = KeyTooLong
 	}
+	if r.Format == "" {
+		r.Format = FormatJWT
+	}
+	if r.Format != FormatJWT && r.Format != FormatOpaque {
+		wrong["format"] = KeyOption
+	}
 	if r.ClientID != "" && !clientID.MatchString(r.ClientID) {
 		wrong["client"] = KeyCharacters
 	}
@@ -91,10 +107,11 @@ func (d *Directory) UpdateAPI(ctx context.Context, actor string, a API) error {
 	if err := a.Resource.check(); err != nil {
 		return err
 	}
-	e := audit.Event{Action: "api.update", Actor: actor, Detail: map[string]string{"api_id": a.ID, "open": fmt.Sprint(a.Open), "dpop": fmt.Sprint(a.DPoP)}}
+	e := audit.Event{Action: "api.update", Actor: actor, Detail: map[string]string{"api_id": a.ID, "open": fmt.Sprint(a.Open), "dpop": fmt.Sprint(a.DPoP), "format": a.Format}}
 	return d.alter(ctx, "update API", e, func(ctx context.Context) error {
-		return one(d.db.Exec(ctx, `UPDATE apis SET name = $2, scopes = $3, token_seconds = $4, self_registered = $5, dpop = $6, client_id = $7, updated_at = $8 WHERE id = $1`,
-			a.ID, name, db.JSON(&a.Scopes), int64(a.TokenTTL/time.Second), a.Open, a.DPoP, a.ClientID, db.At(d.now())))
+		return one(d.db.Exec(ctx, `UPDATE apis SET name = $2, scopes = $3, token_seconds = $4, self_registered = $5, dpop = $6, client_id = $7, updated_at = $8,
+			format = $9, certificate = $10 WHERE id = $1`,
+			a.ID, name, db.JSON(&a.Scopes), int64(a.TokenTTL/time.Second), a.Open, a.DPoP, a.ClientID, db.At(d.now()), a.Format, a.Certificate))
 	})
 }
 

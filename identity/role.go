@@ -90,8 +90,9 @@ func (d *Directory) CreateResource(ctx context.Context, actor string, a API) (AP
 	now := d.now().UTC().Truncate(time.Microsecond)
 	a.ID, a.Name, a.Permissions, a.CreatedAt, a.UpdatedAt = id.String(), name, []Permission{}, now, now
 	return a, d.alter(ctx, "create API", audit.Event{Action: "api.create", Actor: actor, Detail: map[string]string{"api_id": a.ID}}, func(ctx context.Context) error {
-		_, err := d.db.Exec(ctx, `INSERT INTO apis (id, identifier, name, created_at, updated_at, scopes, token_seconds, self_registered, dpop, client_id)
-			VALUES ($1, $2, $3, $4, $4, $5, $6, $7, $8, $9)`, a.ID, a.Identifier, a.Name, db.At(now), db.JSON(&a.Scopes), int64(a.TokenTTL/time.Second), a.Open, a.DPoP, a.ClientID)
+		_, err := d.db.Exec(ctx, `INSERT INTO apis (id, identifier, name, created_at, updated_at, scopes, token_seconds, self_registered, dpop, client_id, format, certificate)
+			VALUES ($1, $2, $3, $4, $4, $5, $6, $7, $8, $9, $10, $11)`, a.ID, a.Identifier, a.Name, db.At(now), db.JSON(&a.Scopes), int64(a.TokenTTL/time.Second), a.Open, a.DPoP, a.ClientID,
+			a.Format, a.Certificate)
 		return err
 	})
 }
@@ -103,12 +104,12 @@ func (d *Directory) DeleteAPI(ctx context.Context, actor, id string) error {
 	})
 }
 
-const apiColumns = `id, identifier, name, created_at, updated_at, scopes, token_seconds, self_registered, dpop, client_id`
+const apiColumns = `id, identifier, name, created_at, updated_at, scopes, token_seconds, self_registered, dpop, client_id, format, certificate`
 
 func scanAPI(row db.Scanner) (a API, err error) {
 	var created, updated db.Time
 	var seconds int64
-	err = row.Scan(&a.ID, &a.Identifier, &a.Name, &created, &updated, db.JSON(&a.Scopes), &seconds, &a.Open, &a.DPoP, &a.ClientID)
+	err = row.Scan(&a.ID, &a.Identifier, &a.Name, &created, &updated, db.JSON(&a.Scopes), &seconds, &a.Open, &a.DPoP, &a.ClientID, &a.Format, &a.Certificate)
 	a.CreatedAt, a.UpdatedAt, a.TokenTTL, a.Permissions = created.Time, updated.Time, time.Duration(seconds)*time.Second, []Permission{}
 	return a, err
 }

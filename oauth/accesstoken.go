@@ -85,7 +85,7 @@ func (a *audience) UnmarshalJSON(b []byte) error {
 	return json.Unmarshal(b, (*[]string)(a))
 }
 
-// accessTokens makes access tokens: signed, not stored.
+// accessTokens makes access tokens: signed or sealed, not stored.
 type accessTokens struct{ *Server }
 
 // AccessTokenSignature implements oauth2.AccessTokenStrategy. Nothing is stored under it: an ES256 signature can be changed
@@ -125,21 +125,25 @@ func (a *accessTokens) GenerateAccessToken(ctx context.Context, r fosite.Request
 			c.Userinfo = nil
 		}
 	} else {
-		c.Audience = a.audience(client, r.GetGrantedScopes())
+		c.Audience = a.audience(client, sess, r.GetGrantedScopes())
 	}
 	if c.Permissions, err = a.tokenPermissions(ctx, client.Client, sess.Subject, r.GetGrantedScopes(), c.Audience); err != nil {
 		return "", "", err
 	}
-	if sess.Subject == "" && slices.ContainsFunc(c.scopes(), ownScope) {
-		c.Audience = audience{a.Site.Issuer()}
-	}
 	a.conceal(&c, client)
+	if requestState(ctx).opaque {
+		token, err = a.sealToken(&c)
+		return token, "", err
+	}
 	token, err = a.Keys.Sign(ctx, keys.ES256, typAccessToken, &c)
 	return token, "", err
 }
 
 // audience is what an access token is for that was not asked for by name. A token for userinfo is meant for this server; other audiences are the APIs the client is registered for.
-func (s *Server) audience(client *registration, scopes []string) (a audience) {
+func (s *Server) audience(client *registration, sess *session, scopes []string) (a audience) {
+	if sess.Subject == "" && slices.ContainsFunc(scopes, ownScope) {
+		return audience{s.Site.Issuer()}
+	}
 	if len(client.Audiences) == 0 || slices.Contains(scopes, scopeOpenID) {
 		a = append(a, s.Site.Issuer())
 	}
@@ -184,6 +188,22 @@ func (s *Server) checkAccessToken(ctx context.Context, token string) (*accessCla
 		if ok, err := s.sourcesActive(ctx, c); err != nil || !ok {
 			return nil, cmp.Or(err, errTokenInactive)
 		}
+	}
+	return c, nil
+}
+
+// readToken reads an access token of either form.
+func (s *Server) readToken(token string) (*accessClaims, error) {
+	if strings.HasPrefix(token, opaquePrefix) {
+		return s.openToken(token)
+	}
+	verified, err := s.Keys.Verify(token)
+	if err != nil || verified.Typ != typAccessToken {
+		return nil, errTokenInactive
+	}
+	c := &accessClaims{}
+	if json.Unmarshal(verified.Claims, c) != nil {
+		return nil, errTokenInactive
 	}
 	return c, nil
 }
@@ -245,12 +265,11 @@ func (v *verifiedTokens) get(s *Server, token string) (*accessClaims, error) {
 	if c != nil {
 		return c, nil
 	}
-	verified, err := s.Keys.Verify(token)
-	if err != nil || verified.Typ != typAccessToken {
-		return nil, errTokenInactive
+	c, err := s.readToken(token)
+	if err != nil {
+		return nil, err
 	}
-	c = &accessClaims{}
-	if err := json.Unmarshal(verified.Claims, c); err != nil || c.Issuer != s.Site.Issuer() || s.reveal(c) != nil {
+	if c.Issuer != s.Site.Issuer() || s.reveal(c) != nil {
 		return nil, errTokenInactive
 	}
 	v.mu.Lock()

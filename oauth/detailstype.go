@@ -21,6 +21,7 @@ type DetailsType struct {
 	Type      string            `json:"type"`
 	Schema    *Schema           `json:"schema"` // of the object without its type
 	Words     map[string]string `json:"words"`  // by language: what people read, with {member} or {member.member} for values
+	APIs      []string          `json:"apis,omitempty"` // identifiers of the APIs it is for; none: any
 	CreatedAt time.Time         `json:"created_at"`
 }
 

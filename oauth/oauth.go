@@ -116,6 +116,7 @@ type Server struct {
 	keySets   *keySets
 	documents *documents
 	verified  verifiedTokens
+	known     knownAPIs
 	errorPage func(w http.ResponseWriter, r *http.Request, e ErrorPage)
 }
 

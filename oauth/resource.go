@@ -133,7 +133,6 @@ func (s *Server) widened(ctx context.Context, client *registration) (*registrati
 type target struct {
 	resources resources
 	scopes    []string
-	life      time.Duration
 }
 
 // aim decides what the access token of a token request is for: what was granted, or the part of it that the request names (RFC 8707
@@ -145,6 +144,15 @@ func (s *Server) aim(ctx context.Context, client *registration, sess *session, g
 		asked = st.resources
 	}
 	if len(asked) == 0 {
+		apis, err := s.apis(ctx, client, sess, granted)
+		if err != nil || len(apis) == 0 {
+			return err
+		}
+		life, err := s.demand(ctx, client, apis)
+		if err != nil {
+			return err
+		}
+		st.life = s.live(sess, life)
 		return nil
 	}
 	allowed := sess.Resources
@@ -161,29 +169,28 @@ func (s *Server) aim(ctx context.Context, client *registration, sess *session, g
 	if rs.own() && len(rs) > 1 { // an API could bring the token here (token redirect)
 		return newError("invalid_target", "A token for this server is for nobody else: name one resource at a time.")
 	}
-	t := &target{resources: rs, life: s.accessLife(client)}
+	t := &target{resources: rs}
 	for _, scope := range granted {
 		if slices.ContainsFunc(rs, func(r resource) bool { return r.knows(scope) }) {
 			t.scopes = append(t.scopes, scope)
 		}
 	}
-	own := client.AccessTokenTTL
-	for _, r := range rs {
-		if r.DPoP && (st.confirmation == nil || st.confirmation.JKT == "") {
-			return proofError("Access tokens for this resource are tied to a key: send a DPoP proof.")
-		}
-		if r.TokenTTL > 0 && (own == 0 || r.TokenTTL < own) {
-			own, t.life = r.TokenTTL, r.TokenTTL
-		}
+	life, err := s.demand(ctx, client, rs.registered())
+	if err != nil {
+		return err
 	}
-	if left := st.notAfter.Sub(s.Now()).Truncate(time.Second); !st.notAfter.IsZero() && left < t.life {
-		t.life = max(left, 0)
+	if left := st.notAfter.Sub(s.Now()).Truncate(time.Second); !st.notAfter.IsZero() && left < life {
+		life = max(left, 0)
 	}
-	now := s.Now().UTC()
-	sess.SetExpiresAt(fosite.AccessToken, now.Add(t.life)) // and not beyond the grant
-	t.life = sess.GetExpiresAt(fosite.AccessToken).Sub(now)
-	st.target = t
+	st.target, st.life = t, s.live(sess, life)
 	return nil
+}
+
+// live sets when the access token ends, which is not beyond its grant, and returns how long that is.
+func (s *Server) live(sess *session, life time.Duration) time.Duration {
+	now := s.Now().UTC()
+	sess.SetExpiresAt(fosite.AccessToken, now.Add(life))
+	return sess.GetExpiresAt(fosite.AccessToken).Sub(now)
 }
 
 func containsAll(list, items []string) bool {
@@ -240,14 +247,22 @@ type ResourceMetadata struct {
 	Name          string   `json:"resource_name,omitempty"`
 	Scopes        []string `json:"scopes_supported,omitempty"`
 	BearerMethods []string `json:"bearer_methods_supported"`
+	DetailsTypes  []string `json:"authorization_details_types_supported,omitempty"`
 	DPoPAlgs      []string `json:"dpop_signing_alg_values_supported"`
 	DPoPRequired  bool     `json:"dpop_bound_access_tokens_required,omitempty"`
+	Certificate   bool     `json:"tls_client_certificate_bound_access_tokens,omitempty"`
 }
 
-// NewResourceMetadata describes an API whose access tokens come from an issuer.
-func NewResourceMetadata(issuer string, api identity.API) ResourceMetadata {
+// NewResourceMetadata describes an API whose access tokens come from an issuer; of the types those are named that are for the API.
+func NewResourceMetadata(issuer string, api identity.API, types []DetailsType) ResourceMetadata {
 	m := ResourceMetadata{
 		Resource: api.Identifier, Servers: []string{issuer}, Name: api.Name, BearerMethods: []string{"header"}, DPoPAlgs: dpopAlgs, DPoPRequired: api.DPoP,
+		Certificate: api.Certificate,
+	}
+	for _, d := range types {
+		if slices.Contains(d.APIs, api.Identifier) {
+			m.DetailsTypes = append(m.DetailsTypes, d.Type)
+		}
 	}
 	for _, scope := range api.Scopes {
 		m.Scopes = append(m.Scopes, scope.Name)
@@ -272,7 +287,12 @@ func (s *Server) resourceMetadata(w http.ResponseWriter, r *http.Request) error 
 		s.writeError(w, r, err)
 		return nil
 	}
-	body, err := json.Marshal(NewResourceMetadata(s.Site.Issuer(), api))
+	types, err := s.DetailsTypes().List(r.Context())
+	if err != nil {
+		s.writeError(w, r, err)
+		return nil
+	}
+	body, err := json.Marshal(NewResourceMetadata(s.Site.Issuer(), api, types))
 	if err != nil {
 		return err
 	}

@@ -26,6 +26,8 @@ type state struct {
 
 	resources []string      // resource parameters of a token request
 	notAfter  time.Time     // when the access token ends at the latest; zero: it does not matter
+	life      time.Duration // of the access token, where it is not the client's; 0: it is
+	opaque    bool          // the access token is sealed, not signed
 	details   details       // of the access token
 	subject   *accessClaims // whose token is exchanged
 	target    *target       // what the access token is for, if it was asked for by name

@@ -79,7 +79,10 @@ func (s *Server) exchange(r *http.Request) (map[string]any, error) {
 		answer["authorization_details"] = st.details
 	}
 	if st.target != nil {
-		answer["scope"], answer["expires_in"] = join(st.target.scopes), int64(st.target.life/time.Second)
+		answer["scope"] = join(st.target.scopes)
+	}
+	if st.life > 0 || st.target != nil {
+		answer["expires_in"] = int64(st.life / time.Second)
 	}
 	return answer, nil
 }

@@ -17,6 +17,8 @@ type resourceFields struct {
 	TokenTTL *time.Duration `name:"token-ttl" placeholder:"TIME" help:"Life of its access tokens; 0s for the app's or the server's."`
 	Open     *bool          `negatable:"" help:"Apps that registered themselves may ask for it."`
 	DPoP     *bool          `name:"dpop" negatable:"" help:"Its access tokens are tied to a key of the app (DPoP)."`
+	Format   *string        `placeholder:"FORMAT" help:"jwt: it reads its access tokens by itself; opaque: they are sealed, and it asks what they mean (RFC 7662)."`
+	MTLS     *bool          `name:"certificate-bound" negatable:"" help:"Its access tokens are tied to the app's TLS certificate."`
 	Client   *string        `placeholder:"ID" help:"The app as which it introspects access tokens."`
 }
 
@@ -33,6 +35,8 @@ func (f *resourceFields) apply(r *identity.Resource) {
 	set(&r.TokenTTL, f.TokenTTL)
 	set(&r.Open, f.Open)
 	set(&r.DPoP, f.DPoP)
+	set(&r.Format, f.Format)
+	set(&r.Certificate, f.MTLS)
 	set(&r.ClientID, f.Client)
 }
 
@@ -45,6 +49,10 @@ func writeResource(w io.Writer, r identity.Resource) {
 	}
 	if r.DPoP {
 		_, _ = fmt.Fprintf(w, "dpop\t%s\n", yes(true))
+	}
+	_, _ = fmt.Fprintf(w, "format\t%s\n", r.Format)
+	if r.Certificate {
+		_, _ = fmt.Fprintf(w, "certificate_bound\t%s\n", yes(true))
 	}
 	if r.ClientID != "" {
 		_, _ = fmt.Fprintf(w, "client\t%s\n", r.ClientID)
@@ -89,12 +97,20 @@ func (c *apiMetadata) Run(t *terminal) error {
 	if err != nil {
 		return err
 	}
-	return withPeople(t, &c.Storage, func(people *identity.Directory) error {
+	return withData(t, &c.Storage, func(d *data) error {
+		people, err := openPeople(t.ctx, d)
+		if err != nil {
+			return err
+		}
 		a, err := findAPI(t.ctx, people, c.Identifier)
 		if err != nil {
 			return err
 		}
-		m := oauth.NewResourceMetadata(issuer.String(), a)
+		types, err := oauth.DetailsTypes{DB: d.db, Audit: d.audit, Now: time.Now}.List(t.ctx)
+		if err != nil {
+			return err
+		}
+		m := oauth.NewResourceMetadata(issuer.String(), a, types)
 		return t.print(m, func(w io.Writer) {
 			b, _ := json.MarshalIndent(m, "", "  ") // strings and lists of them
 			_, _ = fmt.Fprintln(w, string(b))

@@ -46,7 +46,7 @@ func inWords(err error, what string) error {
 	case errors.Is(err, identity.ErrGroupDepth):
 		return fmt.Errorf("at most %d groups stand in one another", identity.MaxGroupDepth)
 	case errors.As(err, &fields):
-		for _, flag := range []string{"name", "description", "identifier", "permission", "value", "pattern", "option", "type", "claim", "scope", "edit", "view", "token-ttl", "client"} {
+		for _, flag := range []string{"name", "description", "identifier", "permission", "value", "pattern", "option", "type", "claim", "scope", "edit", "view", "token-ttl", "client", "format"} {
 			if key := fields[flag]; key != "" {
 				return badSetting(flag, "%s", fieldWords[key])
 			}
