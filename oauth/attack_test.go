@@ -124,7 +124,7 @@ func TestCodeRacingWithWithdrawal(t *testing.T) {
 		}
 		h.advanceClock(time.Second)
 		w := httptest.NewRecorder()
-		if err := h.issueCode(w, httptest.NewRequest(http.MethodGet, "/authorize", nil), req, &b.session, began); err != nil {
+		if err := h.issue(w, httptest.NewRequest(http.MethodGet, "/authorize", nil), req, &b.session, began); err != nil {
 			t.Fatal(err)
 		}
 		code := must(url.Parse(w.Header().Get("Location"))).Query().Get("code")

@@ -27,7 +27,8 @@ const (
 type authorization struct {
 	form      url.Values
 	client    *registration
-	redirect  string // registered, with the requested port on loopback; "" until it is known to be good
+	redirect  string       // registered, with the requested port on loopback; "" until it is known to be good
+	answer    responseType // what the answer holds
 	mode      fosite.ResponseModeType
 	signed    bool // the answer is a JWT (JARM)
 	state     string
@@ -186,15 +187,11 @@ func (s *Server) parseAuthorization(ctx context.Context, form url.Values) (*auth
 // parseParameters checks what may be reported to the app by redirect.
 func (s *Server) parseParameters(ctx context.Context, req *authorization) error {
 	form, client := req.form, req.client
-	switch {
-	case form.Has("registration"):
+	if form.Has("registration") {
 		return newError("registration_not_supported", "Registration in the request is not supported.")
-	case !form.Has("response_type"):
-		return newError("invalid_request", "The response_type is missing: use code.")
-	case form.Get("response_type") != "code":
-		return newError("unsupported_response_type", "The response_type is not supported: use code.")
-	case !slices.Contains(client.ResponseTypes, "code"):
-		return newError("unauthorized_client", "The app is not registered for the authorization code flow.")
+	}
+	if err := s.checkResponseType(req); err != nil {
+		return err
 	}
 	if client.SelfMade() {
 		if err := narrowScope(form, client); err != nil {
@@ -205,7 +202,7 @@ func (s *Server) parseParameters(ctx context.Context, req *authorization) error 
 		if !slices.Contains(client.Scopes, scope) {
 			return newError("invalid_scope", "The app is not registered for a scope it asked for.")
 		}
-		if !slices.Contains(req.scopes, scope) {
+		if !slices.Contains(req.scopes, scope) && (req.answer.code || scope != scopeOfflineAccess) { // refresh tokens come for codes only (OpenID Connect Core §11)
 			req.scopes = append(req.scopes, scope)
 		}
 	}
@@ -233,7 +230,7 @@ func (s *Server) parseProof(req *authorization) error {
 		return newError("invalid_request", "The nonce is too long.")
 	case challenge == "" && method != "":
 		return newError("invalid_request", "The code_challenge is missing.")
-	case challenge == "" && !req.client.pkceExcused(req.form.Get("nonce")):
+	case challenge == "" && req.answer.code && !req.client.pkceExcused(req.form.Get("nonce")):
 		return newError("invalid_request", "The code_challenge is missing: this app must use PKCE with the method S256.")
 	case challenge != "" && method != "S256":
 		return newError("invalid_request", "The code_challenge_method must be S256.")
@@ -385,7 +382,7 @@ func (s *Server) advance(w http.ResponseWriter, r *http.Request, req *authorizat
 	case needed == nil && req.device != nil:
 		return s.answerDevice(w, r, req, sess, began, false)
 	case needed == nil:
-		return s.issueCode(w, r, req, sess, began)
+		return s.issue(w, r, req, sess, began)
 	case req.prompted("none"):
 		return s.refuse(w, r, req, newError(needed.code, "The person would have to act, but the prompt was none."))
 	}
@@ -411,50 +408,19 @@ func (s *Server) session(r *http.Request) (*identity.Session, error) {
 	return &sess, err
 }
 
-// issueCode lets fosite make the code and sends it to the app. The code dates from before session and consent were read:
-// what ends one of them meanwhile ends the code as well (revocation race).
-func (s *Server) issueCode(w http.ResponseWriter, r *http.Request, req *authorization, sess *identity.Session, began time.Time) error {
-	grantID, err := newGrantID(began)
-	if err != nil {
-		return s.refuse(w, r, req, err)
-	}
+// issue sends the app its answer.
+func (s *Server) issue(w http.ResponseWriter, r *http.Request, req *authorization, sess *identity.Session, began time.Time) error {
 	if err := s.spendPushed(r.Context(), req.interaction); err != nil {
 		return s.refuse(w, r, nil, err)
 	}
-	ctx := withState(r.Context(), &state{client: req.client, issuedAt: began, jkt: req.form.Get("dpop_jkt"), pkceExcused: req.client.pkceExcused(req.form.Get("nonce"))})
-	if !slices.Contains(req.client.RedirectURIs, req.redirect) { // fosite knows the rule for loopback addresses, but not for localhost
-		client := *req.client
-		client.RedirectURIs = []string{req.redirect}
-		requestState(ctx).client = &client
-	}
-	ar, err := s.provider.NewAuthorizeRequest(ctx, fositeRequest(r, req.form))
-	// fosite wants a state of eight characters; OAuth 2.1 leaves it to the app, whose request PKCE or the nonce protects.
-	// It is the last of fosite's checks: the request is complete.
-	if err != nil && !errors.Is(err, fosite.ErrInvalidState) {
-		return s.refuse(w, r, req, err)
-	}
-	for _, scope := range req.scopes {
-		ar.GrantScope(scope)
-	}
-	asked, _ := req.wantedACRs()
-	resp, err := s.provider.NewAuthorizeResponse(ctx, ar, req.interaction.Budget.bind(&session{
-		Subject: sess.UserID, GrantID: grantID, SessionID: sess.ID, AuthTime: sess.AuthTime, RequestedAt: req.interaction.CreatedAt,
-		ACR: reportedACR(sess.ACR(), asked), Reached: sess.ACR(), AMR: sess.AMR, Nonce: req.form.Get("nonce"), Claims: req.claims,
-		Resources: req.resources.identifiers(), Details: req.details,
-	}, began))
+	params, err := s.answer(r, req, sess, began)
 	if err != nil {
 		return s.refuse(w, r, req, err)
 	}
-	if err := s.Outbox.enter(ctx, req.client, sess.UserID, sess.ID); err != nil {
+	if err := s.endInteraction(r.Context(), req.interaction); err != nil {
 		return s.refuse(w, r, req, err)
 	}
-	if err := s.saveCode(ctx); err != nil {
-		return s.refuse(w, r, req, err)
-	}
-	if err := s.endInteraction(ctx, req.interaction); err != nil {
-		return s.refuse(w, r, req, err)
-	}
-	s.respond(w, r, req, url.Values{"code": {resp.GetCode()}})
+	s.respond(w, r, req, params)
 	return nil
 }
 
@@ -477,6 +443,7 @@ func narrowScope(form url.Values, client *registration) error {
 func fositeRequest(r *http.Request, form url.Values) *http.Request {
 	form = maps.Clone(form)
 	form.Del("response_mode")
-	form.Del("id_token_hint") // may hold a name that only its client knows: see missing
+	form.Set("response_type", "code") // beside which fosite makes nothing
+	form.Del("id_token_hint")         // may hold a name that only its client knows: see missing
 	return &http.Request{Method: http.MethodPost, URL: r.URL, Header: http.Header{}, Form: form, PostForm: form}
 }

@@ -98,7 +98,7 @@ func TestErrorsReachTheAppWithStateAndIssuer(t *testing.T) {
 	}{
 		"response_type missing":     {[]string{"response_type", ""}, "invalid_request"},
 		"response_type unknown":     {[]string{"response_type", "token"}, "unsupported_response_type"},
-		"hybrid":                    {[]string{"response_type", "code id_token"}, "unsupported_response_type"},
+		"response_type repeated":    {[]string{"response_type", "code code"}, "unsupported_response_type"},
 		"scope unknown":             {[]string{"scope", "openid admin"}, "invalid_scope"},
 		"scope in other case":       {[]string{"scope", "OpenID"}, "invalid_scope"},
 		"PKCE missing":              {[]string{"code_challenge", "", "code_challenge_method", ""}, "invalid_request"},

@@ -200,3 +200,137 @@ func TestOIDCCEntropyOfCodesAndTokens(t *testing.T) {
 		}
 	}
 }
+
+// The modules of the implicit and hybrid plans that differ from those of the basic plan, once for each of their response types.
+func eachLegacyType(t *testing.T, f func(t *testing.T, h *harness, b *browser, c registered, name string, want responseType)) {
+	t.Helper()
+	each(t, func(t *testing.T, h *harness) {
+		h.legacy(t)
+		b := h.person(t)
+		for _, name := range legacyTypes {
+			c := h.client(t, answering(name))
+			b.consent(t, c)
+			want, _ := responseTypeOf(name)
+			f(t, h, b, c, name, want)
+		}
+	})
+}
+
+func TestOIDCCServerImplicitAndHybrid(t *testing.T) {
+	t.Parallel()
+	eachLegacyType(t, func(t *testing.T, h *harness, b *browser, c registered, name string, want responseType) {
+		q := b.fronted(t, c, "response_type", name, "nonce", "a-._~Z0", "state", "s-._~S0")
+		if q.Get("state") != "s-._~S0" || q.Get("iss") != testIssuer {
+			t.Errorf("%s: got %v", name, q)
+		}
+		var subjects []any
+		if want.idToken {
+			claims := h.verified(t, q.Get("id_token"))
+			if claims["nonce"] != "a-._~Z0" || want.token != (claims["at_hash"] != nil) || want.code != (claims["c_hash"] != nil) {
+				t.Errorf("%s: %v", name, claims)
+			}
+			subjects = append(subjects, claims["iss"], claims["sub"])
+		}
+		if want.code {
+			claims := h.verified(t, h.exchangeCode(t, c, q.Get("code")).str("id_token"))
+			if more := []any{claims["iss"], claims["sub"]}; subjects != nil && !slices.Equal(subjects, more) {
+				t.Errorf("%s: the ID tokens name %v and %v", name, subjects, more)
+			}
+		}
+	})
+}
+
+func TestOIDCCEnsureRequestWithoutNonceFails(t *testing.T) {
+	t.Parallel()
+	eachLegacyType(t, func(t *testing.T, _ *harness, b *browser, c registered, name string, want responseType) {
+		if q := b.fronted(t, c, "response_type", name, "nonce", ""); want.idToken && q.Get("error") != "invalid_request" || !want.idToken && q.Get("code") == "" {
+			t.Errorf("%s: got %v", name, q)
+		}
+	})
+}
+
+func TestOIDCCScopesOfImplicitFlow(t *testing.T) {
+	t.Parallel()
+	eachLegacyType(t, func(t *testing.T, h *harness, b *browser, c registered, name string, want responseType) {
+		if !want.idToken {
+			return
+		}
+		claims := h.verified(t, b.fronted(t, c, "response_type", name, "scope", "openid profile email address phone").Get("id_token"))
+		for _, member := range []string{"name", "given_name", "email", "email_verified", "address", "phone_number", "phone_number_verified", "updated_at"} {
+			if (claims[member] != nil) != (name == "id_token") {
+				t.Errorf("%s: %s is %v", name, member, claims[member])
+			}
+		}
+		if claims = h.verified(t, b.fronted(t, c, "response_type", name, "scope", "openid email").Get("id_token")); claims["name"] != nil {
+			t.Errorf("%s: scope email tells a name", name)
+		}
+	})
+}
+
+func TestOIDCCFormPostImplicitAndHybrid(t *testing.T) {
+	t.Parallel()
+	eachLegacyType(t, func(t *testing.T, h *harness, b *browser, c registered, name string, want responseType) {
+		q := b.answered(t, h, c.params("response_type", name, "response_mode", "form_post"), "form_post")
+		if q.Has("id_token") != want.idToken || q.Has("access_token") != want.token || q.Has("code") != want.code || q.Get("state") != "s" {
+			t.Errorf("%s: got %v", name, q)
+		}
+		if q := b.answered(t, h, c.params("response_type", name, "response_mode", "form_post", "prompt", "none login"), "form_post"); q.Get("error") != "invalid_request" || q.Get("state") != "s" {
+			t.Errorf("%s: error %v", name, q)
+		}
+	})
+}
+
+func TestOIDCCPromptNoneImplicitAndHybrid(t *testing.T) {
+	t.Parallel()
+	eachLegacyType(t, func(t *testing.T, h *harness, b *browser, c registered, name string, want responseType) {
+		state := strings.Repeat("aZ09-._~", 16)
+		w := (*browser)(nil).get(h, "/authorize?"+c.params("response_type", name, "prompt", "none", "state", state).Encode())
+		u := must(url.Parse(w.Header().Get("Location")))
+		if q := must(url.ParseQuery(u.EscapedFragment())); u.RawQuery != "" || q.Get("error") != "login_required" || q.Get("state") != state || q.Get("iss") != testIssuer {
+			t.Errorf("%s, nobody signed in: %s", name, u)
+		}
+		first, second := b.fronted(t, c, "response_type", name, "max_age", "15000"), b.fronted(t, c, "response_type", name, "max_age", "10000", "prompt", "none")
+		if !want.idToken {
+			return
+		}
+		one, two := h.verified(t, first.Get("id_token")), h.verified(t, second.Get("id_token"))
+		if one["sub"] != two["sub"] || one["auth_time"] == nil || one["auth_time"] != two["auth_time"] {
+			t.Errorf("%s: %v and %v", name, one, two)
+		}
+	})
+}
+
+func TestOIDCCCodeReuseHybrid(t *testing.T) {
+	t.Parallel()
+	eachLegacyType(t, func(t *testing.T, h *harness, b *browser, c registered, name string, want responseType) {
+		if !want.code {
+			return
+		}
+		code := b.fronted(t, c, "response_type", name).Get("code")
+		if a := h.exchangeCode(t, c, code); a.status != http.StatusOK {
+			t.Fatalf("%s: %d %v", name, a.status, a.body)
+		}
+		h.advanceClock(30 * time.Second)
+		wantError(t, h.exchangeCode(t, c, code), http.StatusBadRequest, "invalid_grant")
+	})
+}
+
+func TestOIDCCDiscoveryEndpointVerificationDynamic(t *testing.T) {
+	t.Parallel()
+	h := embedded(t)
+	h.legacy(t)
+	var m metadata
+	if err := json.Unmarshal(h.metadata.body, &m); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"code", "id_token", "id_token token"} {
+		if !slices.Contains(m.ResponseTypesSupported, name) {
+			t.Errorf("%s is missing", name)
+		}
+	}
+	for _, name := range []string{GrantAuthorizationCode, GrantImplicit} {
+		if !slices.Contains(m.GrantTypesSupported, name) {
+			t.Errorf("%s is missing", name)
+		}
+	}
+}

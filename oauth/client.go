@@ -27,6 +27,11 @@ var grantTypes = []string{GrantAuthorizationCode, GrantRefreshToken, GrantClient
 
 // ofPerson reports whether any of a client's grant types brings it a person.
 func ofPerson(types []string) bool {
+	return refreshable(types) || slices.Contains(types, GrantImplicit)
+}
+
+// refreshable reports whether any of them can bring it a refresh token.
+func refreshable(types []string) bool {
 	return slices.Contains(types, GrantAuthorizationCode) || slices.Contains(types, GrantDeviceCode)
 }
 
@@ -92,12 +97,7 @@ func (c Client) WithDefaults() Client {
 	if c.AuthMethod == "" {
 		c.AuthMethod = AuthBasic
 	}
-	if len(c.GrantTypes) == 0 {
-		c.GrantTypes = []string{GrantAuthorizationCode, GrantRefreshToken}
-	}
-	if len(c.ResponseTypes) == 0 && slices.Contains(c.GrantTypes, GrantAuthorizationCode) {
-		c.ResponseTypes = []string{"code"}
-	}
+	c = c.withResponseTypes()
 	if c.IDTokenAlg == "" {
 		c.IDTokenAlg = string(keys.RS256) // OpenID Connect Core §2
 	}
@@ -190,19 +190,15 @@ func (c Client) Validate() error {
 
 func (c Client) validateGrants() error {
 	for _, g := range c.GrantTypes {
-		if !slices.Contains(grantTypes, g) {
-			return fmt.Errorf("grant_types %q: use one of %s", g, strings.Join(grantTypes, ", "))
+		if all := append(slices.Clone(grantTypes), GrantImplicit); !slices.Contains(all, g) {
+			return fmt.Errorf("grant_types %q: use one of %s", g, strings.Join(all, ", "))
 		}
 	}
-	code := slices.Contains(c.GrantTypes, GrantAuthorizationCode)
+	if err := c.validateResponseTypes(); err != nil {
+		return err
+	}
 	switch {
-	case code && len(c.RedirectURIs) == 0:
-		return fmt.Errorf("redirect_uris: the authorization code flow needs at least one")
-	case code && !slices.Equal(c.ResponseTypes, []string{"code"}):
-		return fmt.Errorf("response_types: the authorization code flow needs exactly \"code\"")
-	case !code && len(c.ResponseTypes) != 0:
-		return fmt.Errorf("response_types: only with the grant type %s", GrantAuthorizationCode)
-	case !ofPerson(c.GrantTypes) && slices.Contains(c.GrantTypes, GrantRefreshToken):
+	case !refreshable(c.GrantTypes) && slices.Contains(c.GrantTypes, GrantRefreshToken):
 		return fmt.Errorf("grant_types: %s is of use only with %s or %s", GrantRefreshToken, GrantAuthorizationCode, GrantDeviceCode)
 	case c.Public() && slices.Contains(c.GrantTypes, GrantClientCredentials):
 		return fmt.Errorf("grant_types: %s needs a client that can prove who it is (RFC 6749 §4.4)", GrantClientCredentials)
@@ -262,7 +258,7 @@ func validateRedirectURI(raw string) error {
 }
 
 // responseParameters may not stand in a registered query: the app could not tell them from the server's.
-var responseParameters = []string{"code", "state", "iss", "error", "error_description", "response"}
+var responseParameters = []string{"code", "state", "iss", "error", "error_description", "response", "access_token", "id_token", "session_state"}
 
 func hasDotSegment(path string) bool {
 	return slices.ContainsFunc(strings.Split(path, "/"), func(s string) bool {

@@ -19,6 +19,7 @@ type Running struct {
 	PushedTTL        time.Duration
 	KeyRotation      time.Duration
 	RequireDPoPNonce bool
+	LegacyTypes      bool // tokens may come with the redirect
 	Certification    bool // the test profile, which takes protection away
 	Keys             []keys.Key
 	Clients          []Client
@@ -61,7 +62,7 @@ const (
 	standardMCP   = "MCP"
 )
 
-// serverRules are what standards say of a server's settings. What no setting can change (PKCE by S256 alone, no implicit grant, exact redirect
+// serverRules are what standards say of a server's settings. What no setting can change (PKCE by S256 alone, no access token without its ID token or code, exact redirect
 // URIs, rotation, iss in answers) is the subject of tests, not of this list.
 var serverRules = []struct {
 	standard, reference, rule string
@@ -92,6 +93,14 @@ var serverRules = []struct {
 		standard: standardBCP, reference: "RFC 9700 §2.2.1", rule: "DPoP proofs cannot be made in advance.", should: true,
 		broken: func(r Running) string { return unless(r.RequireDPoPNonce, "proofs need no nonce of the server") },
 		fix:    "GATEHOUSE_REQUIRE_DPOP_NONCE=true, once all apps that use DPoP know nonces",
+	},
+	{
+		standard: standardBCP, reference: "RFC 9700 §2.1.2", rule: "No access token comes with the redirect.",
+		claimed: anyClient(func(c Client) bool { return !c.Disabled && anyResponseType(c.ResponseTypes, holdsToken) }),
+		broken: func(r Running) string {
+			return unless(!r.LegacyTypes, "apps may be registered for tokens in the browser's address")
+		},
+		fix: "GATEHOUSE_LEGACY_RESPONSE_TYPES=false, once no app needs it",
 	},
 	{
 		standard: standardBCP, reference: "RFC 9700 §2.5", rule: "Signing keys change within a year.", should: true,
@@ -146,6 +155,12 @@ var clientRules = []struct {
 		func(c Client) string {
 			return unless(!c.rules().noPKCE, "a nonce stands in for PKCE: only as good as the app's own check of it")
 		}, "--profile oauth2.1 --require-pkce, once the app sends a code challenge",
+	},
+	{
+		standardBCP, "RFC 9700 §2.1.2", "Tokens come from the token endpoint alone.",
+		func(c Client) string {
+			return unless(!anyResponseType(c.ResponseTypes, responseType.front), "it is registered for "+strings.Join(c.ResponseTypes, ", "))
+		}, "--grant-type authorization_code --grant-type refresh_token, once the app uses codes",
 	},
 	{
 		standardBCP, "RFC 9700 §2.5", "The client proves itself by a key of its own, not by a secret that travels.",

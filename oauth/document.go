@@ -402,7 +402,7 @@ func (m clientMetadata) client(origin string) (Client, error) {
 	}
 	c.GrantTypes = slices.DeleteFunc(slices.Clone(m.GrantTypes), func(g string) bool { return !slices.Contains(selfGrantTypes, g) })
 	switch {
-	case len(m.GrantTypes) > 0 && !slices.Contains(c.GrantTypes, GrantAuthorizationCode):
+	case len(m.GrantTypes) > 0 && !slices.Contains(c.GrantTypes, GrantAuthorizationCode) && !anyResponseType(m.ResponseTypes, responseType.front):
 		return c, fmt.Errorf("grant_types: must hold %s", GrantAuthorizationCode)
 	case len(m.GrantTypes) == 0:
 		c.GrantTypes = slices.Clone(selfGrantTypes)

@@ -131,4 +131,6 @@ var (
 	jsonType = []string{"application/json"}
 	noStore  = []string{"no-store"}
 	noCache  = []string{"no-cache"}
+
+	noReferrer = []string{"no-referrer"}
 )

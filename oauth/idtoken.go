@@ -28,6 +28,7 @@ type idClaims struct {
 	ACR      string   `json:"acr,omitempty"`
 	AMR      []string `json:"amr,omitempty"`
 	Hash     string   `json:"at_hash,omitempty"`
+	CodeHash string   `json:"c_hash,omitempty"`
 	Session  string   `json:"sid,omitempty"`
 	ID       string   `json:"jti"`
 	GrantID  string   `json:"gid,omitempty"` // for clients that may exchange it
@@ -51,13 +52,21 @@ func (i *idTokens) GenerateIDToken(ctx context.Context, lifespan time.Duration, 
 	if slices.Contains(client.GrantTypes, GrantTokenExchange) {
 		c.GrantID = sess.GrantID
 	}
-	if requestState(ctx).code != nil { // a refreshed ID token has none (OpenID Connect Core §12.2)
+	st := requestState(ctx)
+	if st.code != nil || st.front != nil { // a refreshed ID token has none (OpenID Connect Core §12.2)
 		c.Nonce = sess.Nonce
 	}
-	if (sess.Claims == nil || len(sess.Claims.IDToken) == 0) && !wantsRights(r.GetGrantedScopes(), nil) {
+	var told []string // scopes whose claims it tells
+	if st.front != nil {
+		c.CodeHash = st.front.codeHash
+		if st.front.alone {
+			told = r.GetGrantedScopes()
+		}
+	}
+	if told == nil && (sess.Claims == nil || len(sess.Claims.IDToken) == 0) && !wantsRights(r.GetGrantedScopes(), nil) {
 		return i.signIDToken(ctx, client, c)
 	}
-	all, err := i.withMoreClaims(ctx, c, client.Client, sess, r.GetGrantedScopes())
+	all, err := i.withMoreClaims(ctx, c, client.Client, sess, r.GetGrantedScopes(), told)
 	if err != nil {
 		return "", err
 	}
@@ -74,20 +83,23 @@ func (s *Server) signIDToken(ctx context.Context, client *registration, claims a
 }
 
 // withMoreClaims adds what the claims parameter asked to see in the ID token, and groups and roles, which most apps look for there;
-// protocol claims are never replaced.
-func (i *idTokens) withMoreClaims(ctx context.Context, c *idClaims, client Client, sess *session, scopes []string) (map[string]any, error) {
+// protocol claims are never replaced. The claims of the scopes told are for userinfo otherwise.
+func (i *idTokens) withMoreClaims(ctx context.Context, c *idClaims, client Client, sess *session, scopes, told []string) (map[string]any, error) {
 	all, asked := map[string]any{}, []string(nil)
 	if sess.Claims != nil {
 		asked = sess.Claims.idTokenNames()
 	}
-	if len(asked) > 0 {
+	if len(asked) > 0 || len(told) > 0 {
 		user, err := i.People.User(ctx, sess.Subject)
 		if err != nil {
 			return nil, err
 		}
-		all = selectClaims(user, nil, asked)
+		all = selectClaims(user, told, asked)
 	}
 	if err := i.addRights(ctx, all, client, sess.Subject, scopes, asked, maxTokenRights); err != nil {
+		return nil, err
+	}
+	if err := i.addAttributes(ctx, all, client.ID, sess.Subject, told); err != nil {
 		return nil, err
 	}
 	b, err := json.Marshal(c)

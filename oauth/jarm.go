@@ -19,17 +19,27 @@ var responseModes = []string{"query", "fragment", "form_post", "jwt", "query.jwt
 
 // readMode reads how the answer shall travel. Errors travel in the same way.
 func (a *authorization) readMode() error {
+	a.answer, _ = responseTypeOf(a.form.Get("response_type")) // whether it may be asked for is seen later
 	a.mode = fosite.ResponseModeQuery
+	if a.answer.front() { // OAuth 2.0 Multiple Response Types §5
+		a.mode = fosite.ResponseModeFragment
+	}
 	asked := a.form.Get("response_mode")
 	if asked == "" {
 		return nil
 	}
 	name, signed := strings.CutSuffix(asked, ".jwt")
 	if asked == "jwt" { // the usual one of the response type (JARM §2.3.4)
-		name, signed = "query", true
+		name, signed = string(a.mode), true
 	}
 	switch mode := fosite.ResponseModeType(name); mode {
-	case fosite.ResponseModeQuery, fosite.ResponseModeFragment, fosite.ResponseModeFormPost:
+	case fosite.ResponseModeQuery:
+		a.signed = signed
+		if a.answer.front() { // queries are kept in logs and told to other sites (token leak by Referer)
+			return newError("invalid_request", "Tokens cannot come in the query: use response_mode fragment or form_post.")
+		}
+		return nil
+	case fosite.ResponseModeFragment, fosite.ResponseModeFormPost:
 		a.mode, a.signed = mode, signed
 		return nil
 	}

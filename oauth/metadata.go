@@ -72,6 +72,7 @@ type metadata struct {
 	BackchannelSession  bool              `json:"backchannel_logout_session_supported,omitempty"`
 	FrontchannelLogout  bool              `json:"frontchannel_logout_supported,omitempty"`
 	FrontchannelSession bool              `json:"frontchannel_logout_session_supported,omitempty"`
+	CheckSession        string            `json:"check_session_iframe,omitempty"`
 
 	ClientDocuments      bool   `json:"client_id_metadata_document_supported,omitempty"`
 	RegistrationEndpoint string `json:"registration_endpoint,omitempty"`
@@ -105,7 +106,15 @@ func (s *Server) buildMetadata() (document, error) {
 	methods := append([]string{AuthBasic, AuthPost, AuthPrivateKeyJWT, AuthSecretJWT}, s.Certificates.methods()...)
 	withNone := append(slices.Clone(methods), AuthNone)
 	algs := slices.Concat(assertionAlgs, secretAlgs)
-	registration := ""
+	grants := grantTypes
+	if s.LegacyResponseTypes {
+		grants = append(slices.Clone(grants), GrantImplicit)
+		claims = append(claims, "c_hash")
+	}
+	registration, checkSession := "", ""
+	if s.Site.Watched() {
+		checkSession = s.Site.URL(CheckSessionPath)
+	}
 	if s.registers() {
 		registration = s.Site.URL(registrationPath)
 	}
@@ -120,9 +129,9 @@ func (s *Server) buildMetadata() (document, error) {
 		EndSessionEndpoint:       s.Site.URL("/logout"), // a page: see ui
 		JWKSURI:                  s.Site.URL("/jwks"),
 		ScopesSupported:          slices.Concat(standardScopes, rightsScopes),
-		ResponseTypesSupported:   []string{"code"},
+		ResponseTypesSupported:   s.responseTypeNames(),
 		ResponseModesSupported:   responseModes,
-		GrantTypesSupported:      grantTypes,
+		GrantTypesSupported:      grants,
 		SubjectTypesSupported:    []string{"public", SubjectPairwise},
 		IDTokenAlgs:              signingAlgs,
 		TokenAuthMethods:         withNone,
@@ -168,6 +177,7 @@ func (s *Server) buildMetadata() (document, error) {
 		BackchannelSession:       s.Outbox != nil,
 		FrontchannelLogout:       s.Outbox != nil,
 		FrontchannelSession:      s.Outbox != nil,
+		CheckSession:             checkSession,
 	})
 	return newDocument(body), err
 }

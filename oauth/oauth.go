@@ -47,9 +47,11 @@ type Config struct {
 
 	SelfRegistered SelfRegistered // what clients may do that no operator has registered
 
-	RequireDPoPNonce bool          // DPoP proofs must hold a nonce of this server
-	RequirePAR       bool          // all clients must push their authorization requests
-	PushedTTL        time.Duration // life of a pushed request; 0: 90 s
+	RequireDPoPNonce    bool // DPoP proofs must hold a nonce of this server
+	LegacyResponseTypes bool // apps that are registered for it may have tokens with the redirect (OpenID Connect Core §3.2, §3.3)
+
+	RequirePAR bool          // all clients must push their authorization requests
+	PushedTTL  time.Duration // life of a pushed request; 0: 90 s
 
 	CodeTTL        time.Duration // life of an authorization code; 0: 60 s
 	AccessTokenTTL time.Duration // 0: 10 min

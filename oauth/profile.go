@@ -32,6 +32,7 @@ type rules struct {
 	resource    bool          // requests for more than the person's own claims name the API they are for (RFC 8707)
 	bound       bool          // tokens are tied to a key or a certificate
 	idTokenAlgs []string      // of ID tokens
+	answers     []string      // response types the client may ask for
 	grants      []string      // grant types the client may have
 	tokenLife   time.Duration // of access tokens, at most
 }
@@ -42,19 +43,19 @@ var asymmetric = []string{AuthPrivateKeyJWT, AuthTLS, AuthSelfSignedTLS}
 // profiles is the one table of what each profile demands. Registration (validateProfile), every endpoint (Client.rules),
 // `gatehouse conformance` and docs/profiles.md read it.
 var profiles = []rules{
-	{name: ProfileOAuth21, standard: "OAuth 2.1, RFC 9700"},
+	{name: ProfileOAuth21, standard: "OAuth 2.1, RFC 9700", answers: []string{"code", "none"}},
 	{name: ProfileOIDCBasic, standard: "OpenID Connect Core §3.1, RFC 9700 §2.1.1", noPKCE: true},
 	{
 		name: ProfileFAPI2, standard: "FAPI 2.0 Security Profile", methods: asymmetric, algs: assertionAlgsFAPI, issuerAlone: true,
-		redirect: true, pushed: true, bound: true, idTokenAlgs: []string{string(keys.ES256), string(keys.EdDSA)},
+		redirect: true, pushed: true, bound: true, answers: []string{"code"}, idTokenAlgs: []string{string(keys.ES256), string(keys.EdDSA)},
 	},
 	{
 		name: ProfileFAPI2Signs, standard: "FAPI 2.0 Message Signing", methods: asymmetric, algs: assertionAlgsFAPI, issuerAlone: true,
-		redirect: true, pushed: true, signed: true, bound: true, idTokenAlgs: []string{string(keys.ES256), string(keys.EdDSA)},
+		redirect: true, pushed: true, signed: true, bound: true, answers: []string{"code"}, idTokenAlgs: []string{string(keys.ES256), string(keys.EdDSA)},
 	},
 	{
 		name: ProfileMCP, standard: "Model Context Protocol 2026-07-28, Authorization",
-		redirect: true, resource: true, grants: []string{GrantAuthorizationCode, GrantRefreshToken}, tokenLife: 15 * time.Minute,
+		redirect: true, resource: true, answers: []string{"code"}, grants: []string{GrantAuthorizationCode, GrantRefreshToken}, tokenLife: 15 * time.Minute,
 	},
 }
 
@@ -84,7 +85,7 @@ func (c Client) rules() *rules {
 	if r := rulesOf(c.profile()); r != nil {
 		return r
 	}
-	return &rules{name: c.Profile, methods: []string{}} // unknown: refused by Validate; nothing may pass
+	return &rules{name: c.Profile, methods: []string{}, answers: []string{}} // unknown: refused by Validate; nothing may pass
 }
 
 // miss is a rule that a client does not keep: the setting that breaks it, what is demanded, and the words of the cure.
@@ -106,6 +107,9 @@ func (r *rules) misses(c Client) []miss {
 	check(c.AnswerAlg != "" && lacks(r.idTokenAlgs, c.AnswerAlg), "authorization_signed_response_alg", "needs "+oneOf(r.idTokenAlgs), "--answer-alg "+first(r.idTokenAlgs))
 	check(c.AuthMethod == AuthPrivateKeyJWT && c.AuthAlg != "" && lacks(r.algs, c.AuthAlg),
 		"token_endpoint_auth_signing_alg", "needs "+oneOf(r.algs), "--auth-alg "+first(r.algs))
+	for _, t := range c.ResponseTypes {
+		check(lacks(r.answers, t), "response_types", "does not know "+t, "--response-type "+strings.Join(r.answers, " --response-type "))
+	}
 	for _, g := range c.GrantTypes {
 		check(lacks(r.grants, g), "grant_types", "does not know "+g, "--grant-type "+strings.Join(r.grants, " --grant-type "))
 	}
@@ -138,7 +142,7 @@ func (c Client) withProfile() Client {
 	if r == nil {
 		return c
 	}
-	if r.noPKCE {
+	if r.noPKCE && !c.Public() {
 		c.RequirePKCE = false
 	}
 	c.DPoPBound = c.DPoPBound || r.bound && !c.CertificateBound
@@ -182,6 +186,7 @@ func ProfileTable() string {
 		{"`resource` in the request (RFC 8707)", func(r *rules) string { return choose(r.resource, "for scopes of APIs", "if the client likes") }},
 		{"tokens tied to a key or certificate", func(r *rules) string { return choose(r.bound, "always", "if the client likes") }},
 		{"algorithms of ID tokens", func(r *rules) string { return orAny(r.idTokenAlgs) }},
+		{"response types", func(r *rules) string { return choose(r.answers == nil, "any that the server offers", oneOf(r.answers)) }},
 		{"grant types", func(r *rules) string { return orAny(r.grants) }},
 		{"access tokens live", func(r *rules) string {
 			return choose(r.tokenLife > 0, "at most "+strings.TrimSuffix(r.tokenLife.String(), "0s"), "as the server's")

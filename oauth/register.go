@@ -144,6 +144,19 @@ func (s *Server) registerClient(r *http.Request) (information, error) {
 	return s.information(client, secret, access), nil
 }
 
+// legacy makes a client of one that wants tokens with the redirect. People see it as an agent like the others.
+func (m clientMetadata) legacy(c Client) Client {
+	c.Profile, c.Agent = ProfileOIDCBasic, true
+	c.ResponseTypes, c.GrantTypes = m.ResponseTypes, []string{GrantImplicit}
+	if anyResponseType(m.ResponseTypes, holdsCode) {
+		c.GrantTypes = append(c.GrantTypes, GrantAuthorizationCode)
+		if len(m.GrantTypes) == 0 || slices.Contains(m.GrantTypes, GrantRefreshToken) {
+			c.GrantTypes = append(c.GrantTypes, GrantRefreshToken)
+		}
+	}
+	return c
+}
+
 // spendRegistration bounds what strangers can write into the database.
 func (s *Server) spendRegistration(ctx context.Context) error {
 	limit := s.SelfRegistered.PerHour
@@ -208,6 +221,9 @@ func (s *Server) fromMetadata(m clientMetadata) (Client, error) {
 		c.Name = "App" // RFC 7591 §2 lets clients go without
 	}
 	c.Profile = ProfileMCP // people are shown it as an agent, and may bound it
+	if s.LegacyResponseTypes && anyResponseType(m.ResponseTypes, responseType.front) {
+		c = m.legacy(c)
+	}
 	c.Scopes = slices.Clone(s.SelfRegistered.Scopes)
 	if asked := strings.Fields(m.Scope); len(asked) > 0 {
 		if may := slices.DeleteFunc(asked, func(scope string) bool { return !slices.Contains(s.SelfRegistered.Scopes, scope) }); len(may) > 0 {
@@ -354,6 +370,9 @@ func (c Client) describedAnew(said Client) Client {
 	c.AuthMethod, c.AuthAlg, c.JWKS, c.JWKSURI, c.DPoPBound, c.RequirePAR = said.AuthMethod, said.AuthAlg, said.JWKS, said.JWKSURI, said.DPoPBound, said.RequirePAR
 	c.ClientURI, c.LogoURI, c.PolicyURI, c.TOSURI, c.Contacts, c.InitiateLoginURI = said.ClientURI, said.LogoURI, said.PolicyURI, said.TOSURI, said.Contacts, said.InitiateLoginURI
 	c.IDTokenAlg, c.LogoutAddresses = said.IDTokenAlg, said.LogoutAddresses
+	if c.Profile == ProfileMCP { // nobody but itself has had a say in it
+		c.Profile, c.RequirePKCE, c.Agent = said.Profile, said.RequirePKCE, c.Agent || said.Agent
+	}
 	return c
 }
 

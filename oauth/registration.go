@@ -22,8 +22,8 @@ func (r *registration) GetRedirectURIs() []string { return r.RedirectURIs }
 // GetGrantTypes implements fosite.Client.
 func (r *registration) GetGrantTypes() fosite.Arguments { return r.GrantTypes }
 
-// GetResponseTypes implements fosite.Client.
-func (r *registration) GetResponseTypes() fosite.Arguments { return r.ResponseTypes }
+// GetResponseTypes implements fosite.Client. checkResponseType has looked at what is registered; fosite sees codes alone.
+func (r *registration) GetResponseTypes() fosite.Arguments { return fosite.Arguments{"code"} }
 
 // GetScopes implements fosite.Client.
 func (r *registration) GetScopes() fosite.Arguments { return r.Scopes }

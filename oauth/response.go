@@ -19,6 +19,9 @@ func (s *Server) respond(w http.ResponseWriter, r *http.Request, req *authorizat
 	if req.state != "" {
 		params.Set("state", req.state)
 	}
+	if state := s.sessionState(w, r, req); state != "" {
+		params.Set("session_state", state)
+	}
 	if req.signed {
 		token, err := s.signAnswer(r.Context(), req.client, params)
 		if err != nil {
@@ -30,6 +33,7 @@ func (s *Server) respond(w http.ResponseWriter, r *http.Request, req *authorizat
 	}
 	w.Header()["Cache-Control"] = noStore
 	w.Header()["Pragma"] = noCache
+	w.Header()["Referrer-Policy"] = noReferrer // the answer, and what was asked, are for the app alone
 	location := req.redirect
 	switch req.mode {
 	case fosite.ResponseModeFormPost:

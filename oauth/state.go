@@ -18,6 +18,8 @@ type state struct {
 	issuedAt time.Time // of a code that is being issued
 	jkt      string    // key that must redeem it
 
+	front *frontAnswer // tokens that come with the redirect; nil: at the token endpoint
+
 	confirmation *confirmation // what the sender holds; nil: nothing
 
 	grant     *grant   // being created, or just rotated

@@ -128,6 +128,7 @@ func (p *Pages) Routes() []web.Route {
 	for i := range routes {
 		routes[i].Handler = p.heard(p.sameOrigin(routes[i].Handler))
 	}
+	routes = append(routes, p.checkSessionRoutes()...)
 	// Apps post here from their own sites; the handler tells them from our page.
 	return append(routes, web.Route{Pattern: "POST /logout", Handler: p.heard(p.logout)})
 }

@@ -40,7 +40,8 @@ type clientFields struct {
 	Name           *string        `help:"Name that people see on the consent page." placeholder:"NAME"`
 	Owner          *string        `help:"Who runs the app, in plain words." placeholder:"NAME"`
 	RedirectURI    []string       `name:"redirect-uri" help:"Where people come back to; repeat for several." placeholder:"URL" sep:"none"`
-	GrantType      []string       `help:"authorization_code, refresh_token, client_credentials, urn:ietf:params:oauth:grant-type:device_code for devices without a browser, urn:ietf:params:oauth:grant-type:token-exchange for services that go on to another API, or urn:ietf:params:oauth:grant-type:jwt-bearer for assertions of other issuers (see gatehouse issuer); repeat." sep:"none" placeholder:"TYPE"`
+	GrantType      []string       `help:"authorization_code, refresh_token, client_credentials, implicit, urn:ietf:params:oauth:grant-type:device_code for devices without a browser, urn:ietf:params:oauth:grant-type:token-exchange for services that go on to another API, or urn:ietf:params:oauth:grant-type:jwt-bearer for assertions of other issuers (see gatehouse issuer); repeat." sep:"none" placeholder:"TYPE"`
+	ResponseType   []string       `help:"What the app may ask for at once: code, none; under the profile oidc-basic, where the server allows it, also id_token, 'id_token token', 'code id_token', 'code token', 'code id_token token'; repeat." sep:"none" placeholder:"TYPE"`
 	Scope          []string       `help:"Scopes the app may ask for; repeat or separate by commas." placeholder:"SCOPE"`
 	Audience       []string       `help:"APIs the app may get access tokens for; repeat." placeholder:"URI" sep:"none"`
 	AuthMethod     *string        `name:"auth-method" aliases:"token-endpoint-auth-method" help:"client_secret_basic, client_secret_post, client_secret_jwt, private_key_jwt, tls_client_auth, self_signed_tls_client_auth, or none for an app without a secret." placeholder:"METHOD"`
@@ -102,12 +103,13 @@ func (f *clientFields) apply(c *oauth.Client) {
 	if len(f.GrantType) > 0 {
 		c.GrantTypes, c.ResponseTypes = f.GrantType, nil // the response types follow from the grant types
 	}
+	setList(&c.ResponseTypes, f.ResponseType)
 }
 
 // flagOf names the flag that sets what an error of oauth.Client.Validate begins with.
 var flagOf = map[string]string{
 	"client_id": "id", "client_name": "name", "owner": "owner", "redirect_uri": "redirect-uri", "redirect_uris": "redirect-uri",
-	"grant_types": "grant-type", "response_types": "grant-type", "scope": "scope", "audiences": "audience",
+	"grant_types": "grant-type", "response_types": "response-type", "scope": "scope", "audiences": "audience",
 	"token_endpoint_auth_method": "auth-method", "id_token_signed_response_alg": "id-token-alg", "require_pkce": "require-pkce",
 	"client_uri": "client-uri", "logo_uri": "logo-uri", "policy_uri": "policy-uri", "tos_uri": "tos-uri",
 	"allow_groups": "allow-group", "group_prefix": "group-prefix", "role_prefix": "role-prefix", "default_acr_values": "sign-in-policy",
@@ -179,6 +181,9 @@ func writeClient(w io.Writer, c oauth.Client, secret string) {
 	row("owner", c.Owner)
 	row("redirect_uris", strings.Join(c.RedirectURIs, " "))
 	row("grant_types", strings.Join(c.GrantTypes, " "))
+	if !slices.Equal(c.ResponseTypes, []string{"code"}) {
+		row("response_types", strings.Join(c.ResponseTypes, ", "))
+	}
 	row("scopes", strings.Join(c.Scopes, " "))
 	row("audiences", strings.Join(c.Audiences, " "))
 	row("origin", c.Origin)

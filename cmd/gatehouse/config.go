@@ -107,6 +107,9 @@ type settings struct {
 	RequireDPoPNonce bool `name:"require-dpop-nonce" env:"GATEHOUSE_REQUIRE_DPOP_NONCE" default:"false" negatable:"" group:"site" help:"DPoP proofs must hold a nonce of this server: one more request now and then, and no proof made in advance works. [${default}]"`
 	RequirePAR       bool `name:"require-par" env:"GATEHOUSE_REQUIRE_PAR" default:"false" negatable:"" group:"site" help:"All apps must push their authorization requests (RFC 9126). [${default}]"`
 
+	LegacyResponseTypes bool `env:"GATEHOUSE_LEGACY_RESPONSE_TYPES" default:"false" negatable:"" group:"site" help:"Apps may be registered for the implicit and hybrid flows of OpenID Connect, whose tokens come in the browser's address; for old apps only. [${default}]"`
+	SessionManagement   bool `env:"GATEHOUSE_SESSION_MANAGEMENT" default:"false" negatable:"" group:"site" help:"Let apps watch the session by a hidden frame (check_session_iframe). Of no use in browsers that block cookies of other sites. [${default}]"`
+
 	Strangers strangers `embed:""`
 
 	Storage storage `embed:""`

@@ -40,7 +40,7 @@ func (c *conformanceCommand) Run(t *terminal) error {
 		running := oauth.Running{
 			Issuer: issuer, Loopback: meaning.issuer == nil || loopback(meaning.issuer.Hostname()), PlainHTTP: s.TLSCert == "" && !loopbackListen(s.Listen),
 			CodeTTL: s.CodeTTL, AccessTokenTTL: s.AccessTokenTTL, PushedTTL: s.PARTTL, KeyRotation: s.KeyRotation,
-			RequireDPoPNonce: s.RequireDPoPNonce, Certification: s.Certification.Mode != "off", At: time.Now().UTC(),
+			RequireDPoPNonce: s.RequireDPoPNonce, LegacyTypes: s.LegacyResponseTypes, Certification: s.Certification.Mode != "off", At: time.Now().UTC(),
 		}
 		if running.Keys, err = ring.List(t.ctx); err != nil {
 			return err

@@ -95,6 +95,9 @@ func (c *serveCommand) Run(t *terminal) error {
 		issuer = issuerAt(listener.Addr().String(), certificate != nil)
 	}
 	site := web.NewSite(issuer)
+	if s.SessionManagement {
+		site = site.Watching()
+	}
 	var withCertificates net.Listener
 	if s.MutualTLS.Listen != "" {
 		if withCertificates, err = listen(t.ctx, "mtls-listen", s.MutualTLS.Listen); err != nil {
@@ -193,7 +196,7 @@ func (c *serveCommand) Run(t *terminal) error {
 		CodeTTL: s.CodeTTL, AccessTokenTTL: s.AccessTokenTTL, IDTokenTTL: s.IDTokenTTL, GrantTTL: s.GrantTTL,
 		InteractionTTL: s.InteractionTTL, RequireVerifiedEmail: s.RequireVerifiedEmail, SignInPolicy: policyACR(s.SignInPolicy),
 		Outbound: asks, Certificates: meaning.certificates, SelfRegistered: s.Strangers.meaning(),
-		RequireDPoPNonce: s.RequireDPoPNonce, RequirePAR: s.RequirePAR, PushedTTL: s.PARTTL,
+		RequireDPoPNonce: s.RequireDPoPNonce, RequirePAR: s.RequirePAR, PushedTTL: s.PARTTL, LegacyResponseTypes: s.LegacyResponseTypes,
 	})
 	if err != nil {
 		return err

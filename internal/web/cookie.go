@@ -19,11 +19,17 @@ func (s Site) SessionToken(r *http.Request) string { return s.cookie(r, sessionC
 // SetSessionToken sets the session cookie until expires.
 func (s Site) SetSessionToken(w http.ResponseWriter, token string, expires time.Time) {
 	s.setCookie(w, sessionCookie, token, expires)
+	if s.watched {
+		s.setBrowserState(w, expires)
+	}
 }
 
 // ClearSessionToken removes the session cookie.
 func (s Site) ClearSessionToken(w http.ResponseWriter) {
 	s.setCookie(w, sessionCookie, "", time.Time{})
+	if s.watched {
+		s.RenewBrowserState(w)
+	}
 }
 
 // BrowserSecret returns what tells this browser from others while nobody is signed in, or "".

@@ -83,6 +83,8 @@ type Site struct {
 	base   string // path of the issuer, "" at the root
 	origin string
 	secure bool
+
+	watched bool // see Watching
 }
 
 // NewSite takes a validated issuer: an absolute http(s) URL without query, fragment or trailing slash.
