@@ -40,6 +40,12 @@ var noScripts = command(emulation.SetScriptExecutionDisabled, emulation.SetScrip
 
 func newWindow(t *testing.T, setUp ...chromedp.Action[chromedp.Void]) *window {
 	t.Helper()
+	return newWindowWith(t, nil, setUp...)
+}
+
+// newWindowWith is newWindow in a Chromium that was started with more options.
+func newWindowWith(t *testing.T, more []chromedp.ExecAllocatorOption, setUp ...chromedp.Action[chromedp.Void]) *window {
+	t.Helper()
 	path := os.Getenv("GATEHOUSE_TEST_CHROMIUM")
 	if path == "" {
 		t.Fatal("GATEHOUSE_TEST_CHROMIUM is not set: run the tests with `make test`, which installs Chromium")
@@ -51,7 +57,7 @@ func newWindow(t *testing.T, setUp ...chromedp.Action[chromedp.Void]) *window {
 		// It must not ask the network for anything; a proxy from the surroundings must not see loopback.
 		chromedp.Flag("no-proxy-server", true),
 	)
-	ctx, cancel := chromedp.NewExecAllocator(context.Background(), options...)
+	ctx, cancel := chromedp.NewExecAllocator(context.Background(), append(options, more...)...)
 	t.Cleanup(cancel)
 	w := &window{t: t, shots: artifacts(t)}
 	w.ctx, cancel = chromedp.NewContext(ctx, chromedp.WithListener(w.listen))
