@@ -119,6 +119,8 @@ func (c Client) validateResponseTypes() error {
 			return fmt.Errorf("response_types %q: stands twice", name)
 		case t.token && (c.DPoPBound || c.CertificateBound):
 			return fmt.Errorf("response_types %q: a token that comes with the redirect cannot be tied to a key", name)
+		case t.token && isAgent(c):
+			return fmt.Errorf("response_types %q: agents get their tokens from the token endpoint, where people can bound them", name)
 		}
 	}
 	for _, rule := range []struct {

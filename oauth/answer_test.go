@@ -197,6 +197,7 @@ func TestFrontChannelTypesOnlyUnderOIDCBasic(t *testing.T) {
 		"token alone":     func(c *Client) { c.ResponseTypes = []string{"token"} },
 		"stands twice":    func(c *Client) { c.ResponseTypes = []string{"id_token", "id_token"} },
 		"tied to a key":   func(c *Client) { c.DPoPBound, c.ResponseTypes = true, []string{"id_token token"} },
+		"agent":           func(c *Client) { c.Agent, c.ResponseTypes = true, []string{"id_token token"} },
 		"no redirect URI": func(c *Client) { c.RedirectURIs = nil },
 		"refresh tokens":  func(c *Client) { c.GrantTypes = []string{GrantImplicit, GrantRefreshToken} },
 		"implicit without type": func(c *Client) {
@@ -397,8 +398,8 @@ func TestLegacyTypesInRegistration(t *testing.T) {
 		c := registered{Client{ID: a.str("client_id"), AuthMethod: AuthBasic}, a.str("client_secret")}
 		b := h.person(t)
 		id, in := b.asks(t, c.params("response_type", "code id_token"))
-		if in.Stranger == nil || !in.Agent {
-			t.Errorf("the consent page knows %+v, want an agent that nobody knows", in)
+		if in.Stranger == nil || in.Agent {
+			t.Errorf("the consent page knows %+v, want an app that nobody knows", in)
 		}
 		if err := h.Approve(t.Context(), id, b.session); err != nil {
 			t.Fatal(err)

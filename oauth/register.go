@@ -144,9 +144,9 @@ func (s *Server) registerClient(r *http.Request) (information, error) {
 	return s.information(client, secret, access), nil
 }
 
-// legacy makes a client of one that wants tokens with the redirect. People see it as an agent like the others.
+// legacy makes a client of one that wants tokens with the redirect. It is an app like others, no agent: nobody could count such tokens.
 func (m clientMetadata) legacy(c Client) Client {
-	c.Profile, c.Agent = ProfileOIDCBasic, true
+	c.Profile = ProfileOIDCBasic
 	c.ResponseTypes, c.GrantTypes = m.ResponseTypes, []string{GrantImplicit}
 	if anyResponseType(m.ResponseTypes, holdsCode) {
 		c.GrantTypes = append(c.GrantTypes, GrantAuthorizationCode)
@@ -371,7 +371,7 @@ func (c Client) describedAnew(said Client) Client {
 	c.ClientURI, c.LogoURI, c.PolicyURI, c.TOSURI, c.Contacts, c.InitiateLoginURI = said.ClientURI, said.LogoURI, said.PolicyURI, said.TOSURI, said.Contacts, said.InitiateLoginURI
 	c.IDTokenAlg, c.LogoutAddresses = said.IDTokenAlg, said.LogoutAddresses
 	if c.Profile == ProfileMCP { // nobody but itself has had a say in it
-		c.Profile, c.RequirePKCE, c.Agent = said.Profile, said.RequirePKCE, c.Agent || said.Agent
+		c.Profile, c.RequirePKCE = said.Profile, said.RequirePKCE
 	}
 	return c
 }
