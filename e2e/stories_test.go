@@ -43,6 +43,10 @@ var stories = map[string]map[string][]string{
 		"television": {"--auth-method", "none", "--scope", "openid,email,offline_access", "--grant-type", "urn:ietf:params:oauth:grant-type:device_code", "--grant-type", "refresh_token"},
 	},
 	"registration": {},
+	"bearer": {
+		"deploy": {"--id", "deploy", "--auth-method", "none", "--grant-type", "urn:ietf:params:oauth:grant-type:jwt-bearer", "--scope", "deploy:write"},
+		"helper": {"--id", "helper", "--first-party", "--grant-type", "urn:ietf:params:oauth:grant-type:jwt-bearer", "--scope", "notes:read"},
+	},
 	"fapi": {
 		"fapi PS256":    keyed(web("--profile", "fapi2-security", "--auth-alg", "PS256")),
 		"fapi ES256":    keyed(web("--profile", "fapi2-security", "--auth-alg", "ES256")),
@@ -77,11 +81,14 @@ func TestStories(t *testing.T) {
 		for name, apps := range stories {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
-				env := append(os.Environ(), "ISSUER="+s.Issuer, "REDIRECT_URI="+redirectURI, "KEYS="+storyKeys().private)
-				if name == "resources" {
-					env = append(env, "RESOURCE_METADATA="+makeAPIs(t, s))
-				}
+				env := append(os.Environ(), "ISSUER="+s.Issuer, "REDIRECT_URI="+redirectURI, "KEYS="+storyKeys().private, "PERSON="+userID)
 				env = append(env, "APPS="+registerAll(t, s, public, apps))
+				switch name {
+				case "resources":
+					env = append(env, "RESOURCE_METADATA="+makeAPIs(t, s))
+				case "bearer":
+					trustIssuers(t, s, public)
+				}
 				got := tell(t, s, name+".mjs", email, env)
 				if len(got) == 0 {
 					t.Error("the story is about nobody")
@@ -165,6 +172,21 @@ func makeAPIs(t *testing.T, s *rig.Server) string {
 		}
 	}
 	return s.Issuer + "/resource-metadata/" + orders.ID
+}
+
+// trustIssuers lets two issuers, whose keys are those of the stories, speak of a machine and of people.
+func trustIssuers(t *testing.T, s *rig.Server, public string) {
+	t.Helper()
+	for _, args := range [][]string{
+		{"create", "https://ci.example.test", "--alg", "PS256", "--jwks", public},
+		{"permit", "https://ci.example.test", "deploy", "--claim", "sub=repo:acme/shop:environment:live"},
+		{"create", "https://house.example.test", "--jwks", public, "--subject", "person"},
+		{"permit", "https://house.example.test", "helper"},
+	} {
+		if err := s.Command(t.Context(), nil, append([]string{"issuer"}, args...)...); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // keysOfStories are the keys of the apps, as sets of JSON Web Keys.

@@ -1,6 +1,7 @@
 package oauth
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"slices"
@@ -110,10 +111,8 @@ func (s *Server) answerUnproven(w http.ResponseWriter, r *http.Request, req *aut
 
 // checkReached looks, before tokens are made for a person, whether the policy is stricter by now than what the person has proven.
 func (s *Server) checkReached(client *registration, sess *session) error {
-	reached := sess.Reached
-	if reached == "" { // of the first release
-		reached = sess.ACR
-	}
+	// Of the first release there is the reported class alone. Where nobody signed in here, an issuer's word is one factor, and no more.
+	reached := cmp.Or(sess.Reached, sess.ACR, identity.ACRPassword)
 	if sess.Subject != "" && !identity.Reaches(reached, s.leastACR(client.Client)) {
 		return newError("invalid_grant", "The person must sign in again, in a stronger way.")
 	}

@@ -84,7 +84,7 @@ func newHarness(t testing.TB, d *db.DB, c cache.Cache) *harness {
 	server, err := New(Config{
 		Site: web.NewSite(issuer), DB: d, Cache: c, Seal: sealer, Keys: ring, People: people, Consents: consent.New(d, trail, now),
 		Outbox: outbox, Clients: clients, Grants: grants, Revocations: revocations, RefreshKey: refreshKey,
-		Audit: trail, Log: log, Now: now, RequireVerifiedEmail: true,
+		Audit: trail, Log: log, Now: now, RequireVerifiedEmail: true, SignInPolicy: identity.ACRPassword,
 	})
 	if err != nil {
 		t.Fatal(err)
