@@ -40,7 +40,8 @@ type SignUpInvitation struct {
 	Email     string
 	Language  string // of the mail, "" for the server's choice
 	Role      string
-	Sent      bool // its mail has been sent
+	Sent      bool   // its mail has been sent
+	Group     string // whose admin has invited; "": an operator has
 	CreatedAt time.Time
 	ExpiresAt time.Time
 }
@@ -57,6 +58,29 @@ func signUpPurpose(id string) string { return "invitation:" + id }
 // count. life 0 takes the configured one. FieldErrors, ErrEmailTaken if there is an account, ErrInvited if there is an open
 // invitation. actor is who invites, for the audit log.
 func (d *Directory) InviteToSignUp(ctx context.Context, n SignUpInvitation, life time.Duration, actor string) (SignUpInvitation, error) {
+	return d.inviteToSignUp(ctx, n, d.signUpLife(life), actor, "")
+}
+
+// InviteToSignUpFor is InviteToSignUp for somebody who is asked to join a group and has no account. The invitation is worth something as
+// long as that to the group is, and while whoever has invited is an admin of it. ErrNotFound if there is none any more.
+func (d *Directory) InviteToSignUpFor(ctx context.Context, in Invitation, language string) (SignUpInvitation, error) {
+	inv, err := d.inviteToSignUp(ctx, SignUpInvitation{Email: in.Email, Language: language}, in.ExpiresAt.Sub(d.now()), in.InviterID, in.ID)
+	if !errors.Is(err, ErrInvited) {
+		return inv, err
+	}
+	// Invited into the same group once more: another mail, with another link.
+	inv, _, again := d.scanSignUp(d.db.QueryRow(ctx, `UPDATE invitations SET told = FALSE, token_hash = NULL, expires_at = $2
+		WHERE email_index = $1 AND group_invitation = $3 RETURNING `+signUpColumns, d.emailIndex(in.Email), db.At(in.ExpiresAt), in.ID))
+	switch {
+	case errors.Is(again, ErrNotFound): // it is an operator's, or by another group
+		return SignUpInvitation{}, err
+	case again != nil:
+		return SignUpInvitation{}, fmt.Errorf("invite again: %w", again)
+	}
+	return inv, nil
+}
+
+func (d *Directory) inviteToSignUp(ctx context.Context, n SignUpInvitation, life time.Duration, actor, group string) (SignUpInvitation, error) {
 	wrong := FieldErrors{}
 	email, ok := NormalEmail(n.Email)
 	if !ok {
@@ -82,7 +106,7 @@ func (d *Directory) InviteToSignUp(ctx context.Context, n SignUpInvitation, life
 		return SignUpInvitation{}, err
 	}
 	now := d.now()
-	inv := SignUpInvitation{ID: id.String(), Email: email, Language: n.Language, Role: n.Role, CreatedAt: now, ExpiresAt: now.Add(d.signUpLife(life))}
+	inv := SignUpInvitation{ID: id.String(), Email: email, Language: n.Language, Role: n.Role, CreatedAt: now, ExpiresAt: now.Add(life)}
 	plain, err := json.Marshal(signUpSecret{Email: email, Language: n.Language})
 	if err != nil {
 		return SignUpInvitation{}, fmt.Errorf("invite: %w", err)
@@ -92,8 +116,14 @@ func (d *Directory) InviteToSignUp(ctx context.Context, n SignUpInvitation, life
 		if _, err := d.db.Exec(ctx, `DELETE FROM invitations WHERE email_index = $1 AND expires_at <= $2`, index, db.At(now)); err != nil {
 			return err
 		}
-		if _, err := d.db.Exec(ctx, `INSERT INTO invitations (id, email_index, sealed, role, told, created_at, expires_at) VALUES ($1, $2, $3, $4, FALSE, $5, $6)`,
-			inv.ID, index, d.seal.Seal(plain, signUpPurpose(inv.ID)), inv.Role, db.At(now), db.At(inv.ExpiresAt)); err != nil {
+		if group != "" { // it must not be taken back meanwhile
+			if err := one(d.db.Exec(ctx, `UPDATE group_invitations SET user_id = user_id WHERE id = $1`, group)); err != nil {
+				return err
+			}
+		}
+		if _, err := d.db.Exec(ctx, `INSERT INTO invitations (id, email_index, sealed, role, told, created_at, expires_at, group_invitation)
+			VALUES ($1, $2, $3, $4, FALSE, $5, $6, (SELECT id FROM group_invitations WHERE id = $7))`,
+			inv.ID, index, d.seal.Seal(plain, signUpPurpose(inv.ID)), inv.Role, db.At(now), db.At(inv.ExpiresAt), group); err != nil {
 			return err
 		}
 		d.audit.Record(ctx, audit.Event{Action: "invitation.create", Actor: actor, Detail: map[string]string{"invitation": inv.ID, "role": inv.Role}})
@@ -223,7 +253,10 @@ func (d *Directory) AcceptSignUpInvitation(ctx context.Context, token, name, pas
 	var u User
 	err = d.db.Tx(ctx, func(ctx context.Context) error {
 		// Of two who follow one link at once the second waits here and finds it used.
-		taken, err := d.db.Exec(ctx, `UPDATE invitations SET accepted_at = $2, email_index = NULL, sealed = NULL
+		if err := d.stillInvited(ctx, hashToken(token)); err != nil {
+			return err
+		}
+		taken, err := d.db.Exec(ctx, `UPDATE invitations SET accepted_at = $2, email_index = NULL, sealed = NULL, group_invitation = NULL
 			WHERE token_hash = $1 AND accepted_at IS NULL AND expires_at > $2`, hashToken(token), db.At(d.now()))
 		if err != nil {
 			return err
@@ -234,7 +267,6 @@ func (d *Directory) AcceptSignUpInvitation(ctx context.Context, token, name, pas
 		if u, err = d.Create(ctx, n); err != nil {
 			return err
 		}
-		// What else the invitation with id inv.ID brings the person is given here, in the same transaction.
 		d.audit.Record(ctx, audit.Event{Action: "invitation.accept", Actor: u.ID, UserID: u.ID, Detail: map[string]string{"invitation": inv.ID}})
 		return nil
 	})
@@ -244,15 +276,37 @@ func (d *Directory) AcceptSignUpInvitation(ctx context.Context, token, name, pas
 	return d.User(ctx, u.ID) // with its times as they are kept: StartSession compares them
 }
 
+// stillInvited reports ErrLink for an invitation that was brought about by an admin of a group who is none any more, or whose group
+// only operators add people to by now.
+func (d *Directory) stillInvited(ctx context.Context, hash []byte) error {
+	var inviter, group string
+	err := d.db.QueryRow(ctx, `SELECT g.user_id, g.group_id FROM invitations i JOIN group_invitations g ON g.id = i.group_invitation WHERE i.token_hash = $1`,
+		hash).Scan(&inviter, &group)
+	if errors.Is(err, db.ErrNotFound) { // an operator's
+		return nil
+	}
+	if err == nil {
+		err = d.asAdmin(ctx, inviter, group)
+	}
+	if err == nil {
+		err = d.mayGrow(ctx, group)
+	}
+	if errors.Is(err, db.ErrNotFound) || errors.Is(err, ErrGuarded) {
+		return fmt.Errorf("%w: %w", ErrLink, err)
+	}
+	return err
+}
+
 const (
-	signUpColumns = `id, sealed, role, told, created_at, expires_at, accepted_at`
-	signUpSelect  = `SELECT ` + signUpColumns + ` FROM invitations`
+	signUpColumns = `id, sealed, role, told, created_at, expires_at, accepted_at,
+		COALESCE((SELECT g.name FROM group_invitations gi JOIN groups g ON g.id = gi.group_id WHERE gi.id = invitations.group_invitation), '')`
+	signUpSelect = `SELECT ` + signUpColumns + ` FROM invitations`
 )
 
 func (d *Directory) scanSignUp(row db.Scanner) (inv SignUpInvitation, accepted bool, err error) {
 	var sealed []byte
 	var created, expires, acceptedAt db.Time
-	if err := row.Scan(&inv.ID, &sealed, &inv.Role, &inv.Sent, &created, &expires, &acceptedAt); err != nil {
+	if err := row.Scan(&inv.ID, &sealed, &inv.Role, &inv.Sent, &created, &expires, &acceptedAt, &inv.Group); err != nil {
 		return SignUpInvitation{}, false, err
 	}
 	inv.CreatedAt, inv.ExpiresAt = created.Time, expires.Time

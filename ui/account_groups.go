@@ -231,6 +231,14 @@ func (p *Pages) mailGroupInvitation(ctx context.Context, l *locale, in identity.
 		l = p.localeFor(ctx, u)
 	case !errors.Is(err, identity.ErrNotFound):
 		return err
+	case p.Invitations: // a stranger, who may make an account by this, whoever else may or may not
+		_, err := p.People.InviteToSignUpFor(ctx, in, l.Lang)
+		if err == nil {
+			return p.SendInvitations(ctx)
+		}
+		if !errors.Is(err, identity.ErrInvited) { // there is a mail with such a link already
+			return err
+		}
 	}
 	return p.post(ctx, in.Email, l, letter{name: "group_invitation", act: []string{l.text("mail.group_invitation.group", in.Group.Name)}, link: p.Site.URL("/account/groups")})
 }

@@ -158,3 +158,72 @@ func TestAttackGroupPagesOfOthers(t *testing.T) {
 		t.Errorf("removed by an old proof: %v, %v", in, err)
 	}
 }
+
+// Where only the invited may make an account, an admin of a group invites strangers all the same.
+func TestStrangerInvitedToGroup(t *testing.T) {
+	t.Parallel()
+	const dora = "dora@example.com"
+	w := newWorld(t, byInvitation)
+	g, _, _ := w.team(t)
+	b := w.browser(t)
+	b.signIn(alice)
+	b.press(b.get("/account/groups/"+g.ID), "invite-submit", map[string]string{"email": dora}).want(http.StatusOK, "done")
+	link := w.mailLink(t, dora)
+	if m := w.mailTo(t, dora); !strings.HasPrefix(link, "/invitation?t=") || !strings.Contains(m.Text, "Team Berlin") || strings.Contains(m.Text, alice) {
+		t.Fatalf("mail: %s\n%s", m.Subject, m.Text)
+	}
+	b.press(b.get("/account/groups/"+g.ID), "invite-submit", map[string]string{"email": dora}).want(http.StatusOK, "done") // once more
+	w.pages.Wait()
+	w.browser(t).get(link).want(http.StatusNotFound, "error-page")
+	link = w.mailLink(t, dora)
+	d := w.browser(t)
+	p := d.press(d.get(link).want(http.StatusOK, "invitation-submit").says("Team Berlin"), "invitation-submit", map[string]string{"password": password})
+	p.at("/account/groups").says("Team Berlin")
+	d.post("/account/invitations/join", url.Values{"invitation": {p.field("invitation")}}).want(http.StatusOK, "done").says("Team Berlin")
+	w.browser(t).get(link).want(http.StatusGone, "error-page")
+	if u := w.userByEmail(t, dora); !u.EmailVerified || u.Role != identity.RoleUser {
+		t.Errorf("account %+v", u)
+	}
+}
+
+// Such an invitation is worth no more than the one to the group: taken back, or its admin none any more, it lets nobody in.
+func TestAttackSignUpByInvitationOfAFormerAdmin(t *testing.T) {
+	t.Parallel()
+	const dora = "dora@example.com"
+	for name, end := range map[string]func(t *testing.T, w *world, g identity.Group, admin identity.User, b *browser){
+		"taken back": func(t *testing.T, w *world, g identity.Group, _ identity.User, b *browser) {
+			t.Helper()
+			b.post("/account/groups/"+g.ID+"/uninvite", url.Values{"invitation": {b.get("/account/groups/" + g.ID).field("invitation")}}).want(http.StatusOK, "done")
+		},
+		"no admin any more": func(t *testing.T, w *world, g identity.Group, admin identity.User, _ *browser) {
+			t.Helper()
+			if err := w.people.RemoveMember(t.Context(), "", g.ID, admin.ID); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"guarded": func(t *testing.T, w *world, g identity.Group, _ identity.User, _ *browser) {
+			t.Helper()
+			w.guarded(t, g)
+		},
+		"admin disabled": func(t *testing.T, w *world, _ identity.Group, admin identity.User, _ *browser) {
+			t.Helper()
+			if err := w.people.SetStatus(t.Context(), admin.ID, identity.StatusDisabled); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, byInvitation)
+			g, admin, _ := w.team(t)
+			b := w.browser(t)
+			b.signIn(alice)
+			b.press(b.get("/account/groups/"+g.ID), "invite-submit", map[string]string{"email": dora}).want(http.StatusOK, "done")
+			link := w.mailLink(t, dora)
+			end(t, w, g, admin, b)
+			w.browser(t).post(link, url.Values{"password": {password}}).want(http.StatusNotFound, "error-page")
+			if _, err := w.people.UserByEmail(t.Context(), dora); err == nil {
+				t.Error("an account was made")
+			}
+		})
+	}
+}

@@ -12,6 +12,7 @@ import (
 
 type invitationPage struct {
 	Token, Name, Email string
+	Group              string // whose admin has invited
 	Strength           *strength
 	Errors             identity.FieldErrors
 }
@@ -50,7 +51,7 @@ func (p *Pages) invitationPage(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return p.render(w, r, view{Name: "invitation", Content: invitationPage{Token: token, Email: inv.Email}})
+	return p.render(w, r, view{Name: "invitation", Content: invitationPage{Token: token, Email: inv.Email, Group: inv.Group}})
 }
 
 // acceptInvitation makes the account and signs its person in: the link has proven the address, and the password is new.
@@ -68,13 +69,17 @@ func (p *Pages) acceptInvitation(w http.ResponseWriter, r *http.Request) error {
 	var errs identity.FieldErrors
 	if errors.As(err, &errs) {
 		return p.render(w, r, view{Name: "invitation", Status: http.StatusUnprocessableEntity, Content: invitationPage{
-			Token: token, Name: name, Email: inv.Email, Errors: errs, Strength: measure(password, inv.Email, name),
+			Token: token, Name: name, Email: inv.Email, Group: inv.Group, Errors: errs, Strength: measure(password, inv.Email, name),
 		}})
 	}
 	if err != nil {
 		return p.deadInvitation(err)
 	}
-	return p.enter(w, r, visit{}, u, []string{identity.AMRPassword})
+	v := visit{}
+	if inv.Group != "" {
+		v.via.Next = "groups" // there they join, or do not
+	}
+	return p.enter(w, r, v, u, []string{identity.AMRPassword})
 }
 
 // SendInvitations mails the links of invitations that were made or renewed since it was last called. serve calls it every few
@@ -88,6 +93,10 @@ func (p *Pages) SendInvitations(ctx context.Context) error {
 		if wanted, ok := p.named(inv.Language); ok {
 			l = wanted
 		}
-		return p.post(ctx, inv.Email, l, letter{name: "invitation", link: p.Site.URL("/invitation?t=" + url.QueryEscape(token)), life: inv.ExpiresAt.Sub(p.Now()).Round(time.Hour)})
+		m := letter{name: "invitation", link: p.Site.URL("/invitation?t=" + url.QueryEscape(token)), life: inv.ExpiresAt.Sub(p.Now()).Round(time.Hour)}
+		if inv.Group != "" {
+			m.name, m.act = "invitation_group", []string{l.text("mail.group_invitation.group", inv.Group)}
+		}
+		return p.post(ctx, inv.Email, l, m)
 	})
 }

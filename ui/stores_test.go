@@ -53,7 +53,7 @@ func TestOnPostgresAndRedis(t *testing.T) {
 		TestAttackKeepWithoutSecondStep, TestAttackDeleteWithoutFreshProof, TestAttackTokensOfAClosedAccount,
 
 		// Groups, roles and attributes.
-		TestAttributesPage, TestGroupAdmin, TestAppForAnotherGroup, TestAttackGroupPagesOfOthers,
+		TestAttributesPage, TestGroupAdmin, TestStrangerInvitedToGroup, TestAttackSignUpByInvitationOfAFormerAdmin, TestAppForAnotherGroup, TestAttackGroupPagesOfOthers,
 
 		// Signing in elsewhere.
 		TestSignInElsewhere, TestSignInElsewhereForTwoAppsAtOnce, TestNewPersonByTrustedProvider,
