@@ -164,11 +164,11 @@ func TestAssertionAboutALinkedPerson(t *testing.T) {
 		if act, _ := c["act"].(map[string]any); a.status != http.StatusOK || c["sub"] != w.b.user.ID || c["aud"] != ordersAPI || c["scope"] != "read" || act["sub"] != w.service.ID || a.body["refresh_token"] != nil {
 			t.Fatalf("got %d %v", a.status, a.body)
 		}
-		wantError(t, w.person(t, nil, nil, "scope", "send"), 400, "invalid_scope")                                // not allowed by the person
-		wantError(t, w.person(t, nil, nil, "scope", "read", "resource", mailAPI), 400, "invalid_scope")           // allowed for another API
-		wantError(t, w.person(t, nil, nil, "scope", "openid"), 400, "invalid_scope")                              // needs a sign-in, and the client is not registered for it
-		wantError(t, w.person(t, nil, nil, "resource", "https://unknown.example.test"), 400, "invalid_target")    //
-		wantError(t, w.person(t, nil, map[string]any{"iss": "https://own.example.test"}), 400, "invalid_grant")   // no id of anybody here
+		wantError(t, w.person(t, nil, nil, "scope", "send"), 400, "invalid_scope")                              // not allowed by the person
+		wantError(t, w.person(t, nil, nil, "scope", "read", "resource", mailAPI), 400, "invalid_scope")         // allowed for another API
+		wantError(t, w.person(t, nil, nil, "scope", "openid"), 400, "invalid_scope")                            // needs a sign-in, and the client is not registered for it
+		wantError(t, w.person(t, nil, nil, "resource", "https://unknown.example.test"), 400, "invalid_target")  //
+		wantError(t, w.person(t, nil, map[string]any{"iss": "https://own.example.test"}), 400, "invalid_grant") // no id of anybody here
 		if got := w.person(t, nil, map[string]any{"iss": "https://own.example.test", "sub": w.b.user.ID}); got.status != http.StatusOK || got.str("scope") != "read" {
 			t.Errorf("by the id here: %v", got.body)
 		}

@@ -70,6 +70,9 @@ type Client struct {
 	AccessRules
 	Messages
 	Encryption
+	Software
+
+	Policy RegistrationPolicy `json:"registration_policy,omitzero"` // of a client that registered itself with an initial access token
 
 	// DetailsTypes are the types of authorization_details the client may ask for (RFC 9396 §10).
 	DetailsTypes []string `json:"authorization_details_types,omitempty"`
@@ -175,6 +178,9 @@ func (c Client) Validate() error {
 		return err
 	}
 	if err := c.validateEncryption(); err != nil {
+		return err
+	}
+	if err := c.Software.validate(); err != nil {
 		return err
 	}
 	for i, acr := range c.DefaultACRValues {

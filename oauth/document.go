@@ -341,6 +341,7 @@ type clientMetadata struct {
 	DPoPBound     bool            `json:"dpop_bound_access_tokens"`
 	RequirePAR    bool            `json:"require_pushed_authorization_requests"`
 	LogoutAddresses
+	Software
 
 	// OpenID Connect RP Metadata Choices: what the client could do, for the server to choose from.
 	AuthMethods []string `json:"token_endpoint_auth_methods_supported"`
@@ -399,6 +400,7 @@ func (m clientMetadata) client(origin string) (Client, error) {
 		AuthMethod:  m.AuthMethod, IDTokenAlg: m.IDTokenAlg, RequirePKCE: true,
 		ClientURI: m.ClientURI, LogoURI: m.LogoURI, PolicyURI: m.PolicyURI, TOSURI: m.TOSURI, Contacts: m.Contacts,
 		LogoutAddresses: m.LogoutAddresses, InitiateLoginURI: m.InitiateLogin,
+		Software: Software{SoftwareID: m.SoftwareID, SoftwareVersion: m.SoftwareVersion},
 	}
 	c.GrantTypes = slices.DeleteFunc(slices.Clone(m.GrantTypes), func(g string) bool { return !slices.Contains(selfGrantTypes, g) })
 	switch {

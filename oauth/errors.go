@@ -34,7 +34,7 @@ var knownCodes = map[string]int{
 	"invalid_target":                400, // RFC 8707 §2
 	"unsupported_token_type":        400, "invalid_request_uri": 400, "invalid_dpop_proof": 400, "use_dpop_nonce": 400, "invalid_token": 401,
 	"invalid_client_metadata": 400, "invalid_redirect_uri": 400, // RFC 7591 §3.2.2
-
+	"invalid_software_statement": 400, "unapproved_software_statement": 400,
 }
 
 // newError makes an error of a code that fosite has no value for.

@@ -84,6 +84,7 @@ type information struct {
 	DPoPBound     bool            `json:"dpop_bound_access_tokens,omitempty"`
 	RequirePAR    bool            `json:"require_pushed_authorization_requests,omitempty"`
 	LogoutAddresses
+	Software
 }
 
 func (s *Server) information(c Client, secret, token string) information {
@@ -92,6 +93,7 @@ func (s *Server) information(c Client, secret, token string) information {
 		RedirectURIs: c.RedirectURIs, GrantTypes: c.GrantTypes, ResponseTypes: c.ResponseTypes, AuthMethod: c.AuthMethod, AuthAlg: c.AuthAlg, Scope: join(c.Scopes),
 		IDTokenAlg: c.IDTokenAlg, ClientURI: c.ClientURI, LogoURI: c.LogoURI, PolicyURI: c.PolicyURI, TOSURI: c.TOSURI, Contacts: c.Contacts, JWKS: c.JWKS, JWKSURI: c.JWKSURI,
 		InitiateLogin: c.InitiateLoginURI, DPoPBound: c.DPoPBound, RequirePAR: c.RequirePAR, LogoutAddresses: c.LogoutAddresses,
+		Software: c.Software,
 	}
 	if secret != "" {
 		out.SecretExpires = new(int64) // 0: never
@@ -129,11 +131,20 @@ func (s *Server) registerClient(r *http.Request) (information, error) {
 	if err := s.spendRegistration(ctx); err != nil {
 		return information{}, err
 	}
-	m, err := readRegistration(r)
+	policy, err := s.Clients.policy(ctx, token.value)
 	if err != nil {
 		return information{}, err
 	}
-	client, err := s.fromMetadata(m)
+	m, err := readRegistration(r)
+	if err == nil && m.SoftwareStatement != "" {
+		if err = s.checkStatement(ctx, m.SoftwareStatement); err == nil {
+			m, err = m.stated(m.SoftwareStatement)
+		}
+	}
+	if err != nil {
+		return information{}, err
+	}
+	client, err := s.fromMetadata(m, policy)
 	if err != nil {
 		return information{}, err
 	}
@@ -196,7 +207,7 @@ func readRegistration(r *http.Request) (clientMetadata, error) {
 var registrationMethods = []string{AuthNone, AuthBasic, AuthPost, AuthPrivateKeyJWT}
 
 // fromMetadata makes a client of what one says about itself, with nothing that only operators give.
-func (s *Server) fromMetadata(m clientMetadata) (Client, error) {
+func (s *Server) fromMetadata(m clientMetadata, policy RegistrationPolicy) (Client, error) {
 	wrong := func(err error) (Client, error) {
 		code := "invalid_client_metadata"
 		if strings.HasPrefix(err.Error(), "redirect_uri") {
@@ -224,9 +235,12 @@ func (s *Server) fromMetadata(m clientMetadata) (Client, error) {
 	if s.LegacyResponseTypes && anyResponseType(m.ResponseTypes, responseType.front) {
 		c = m.legacy(c)
 	}
-	c.Scopes = slices.Clone(s.SelfRegistered.Scopes)
+	c.Policy, c.SoftwareStatement = policy, m.SoftwareStatement
+	if c.Scopes = slices.Clone(s.SelfRegistered.Scopes); len(policy.Scopes) > 0 {
+		c.Scopes = slices.Clone(policy.Scopes)
+	}
 	if asked := strings.Fields(m.Scope); len(asked) > 0 {
-		if may := slices.DeleteFunc(asked, func(scope string) bool { return !slices.Contains(s.SelfRegistered.Scopes, scope) }); len(may) > 0 {
+		if may := slices.DeleteFunc(asked, func(scope string) bool { return !slices.Contains(c.Scopes, scope) }); len(may) > 0 {
 			c.Scopes = may
 		}
 	}
@@ -242,7 +256,7 @@ func (s *Server) fromMetadata(m clientMetadata) (Client, error) {
 	if s.Clients.blocked(c) {
 		return wrong(errors.New("redirect_uris: not allowed here"))
 	}
-	return c, nil
+	return c, policy.check(c)
 }
 
 // newAccess makes a token of 256 random bits; the database keeps its hash.
@@ -294,9 +308,21 @@ func (c *Clients) register(ctx context.Context, client Client, initial string) (
 	return client, secret, access, err
 }
 
+// policy is what an initial access token allows; "" is none. It is not used up yet.
+func (c *Clients) policy(ctx context.Context, initial string) (p RegistrationPolicy, err error) {
+	if initial == "" {
+		return p, nil
+	}
+	err = c.DB.QueryRow(ctx, `SELECT policy FROM registration_tokens WHERE hash = $1 AND uses_left > 0 AND expires_at > $2`, accessHash(initial), db.At(c.Now())).Scan(db.JSON(&p))
+	if errors.Is(err, db.ErrNotFound) {
+		err = errRegistrationToken
+	}
+	return p, err
+}
+
 // managed lets in whoever has the registration access token of the client in the path (RFC 7592 §2). All other answers are alike, and
 // a client that an operator has disabled has no say any more: nothing it sends can enable it (CVE-2026-9705 of another server).
-func (s *Server) managed(next func(w http.ResponseWriter, r *http.Request, id string, hash []byte) error) handler {
+func (s *Server) managed(next func(w http.ResponseWriter, r *http.Request, id, token string) error) handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		token, err := headerToken(r)
 		id := r.PathValue("id")
@@ -304,7 +330,7 @@ func (s *Server) managed(next func(w http.ResponseWriter, r *http.Request, id st
 			s.writeRegistrationError(w, r, errRegistrationToken)
 			return nil
 		}
-		if err := next(w, r, id, accessHash(token.value)); err != nil {
+		if err := next(w, r, id, token.value); err != nil {
 			if errors.Is(err, db.ErrNotFound) {
 				err = errRegistrationToken
 			}
@@ -314,16 +340,28 @@ func (s *Server) managed(next func(w http.ResponseWriter, r *http.Request, id st
 	}
 }
 
-func (s *Server) readRegistration(w http.ResponseWriter, r *http.Request, id string, hash []byte) error {
-	c, err := scanClient(s.DB.QueryRow(r.Context(), `SELECT `+clientColumns+` FROM clients WHERE id = $1 AND access_hash = $2 AND NOT disabled`, id, hash))
+// ownRegistration finds a client by its registration access token: the present one or, until that was used, the one before. Whose answer to an
+// update got lost is not locked out by it.
+func (s *Server) ownRegistration(ctx context.Context, id, token string) (*registration, error) {
+	hash := accessHash(token)
+	if _, err := s.DB.Exec(ctx, `UPDATE clients SET access_hash_before = NULL WHERE id = $1 AND access_hash = $2 AND access_hash_before IS NOT NULL`, id, hash); err != nil {
+		return nil, err
+	}
+	return scanClient(s.DB.QueryRow(ctx, `SELECT `+clientColumns+` FROM clients WHERE id = $1 AND (access_hash = $2 OR access_hash_before = $2) AND NOT disabled`, id, hash))
+}
+
+func (s *Server) readRegistration(w http.ResponseWriter, r *http.Request, id, token string) error {
+	c, err := s.ownRegistration(r.Context(), id, token)
 	if err != nil {
 		return err
 	}
-	writeJSON(w, http.StatusOK, s.information(c.Client, "", ""))
+	writeJSON(w, http.StatusOK, s.information(c.Client, "", token))
 	return nil
 }
 
-func (s *Server) replaceRegistration(w http.ResponseWriter, r *http.Request, id string, hash []byte) error {
+// replaceRegistration answers PUT (RFC 7592 §2.2). With it the registration access token changes.
+func (s *Server) replaceRegistration(w http.ResponseWriter, r *http.Request, id, token string) error {
+	ctx := r.Context()
 	m, err := readRegistration(r)
 	if err != nil {
 		return err
@@ -331,15 +369,26 @@ func (s *Server) replaceRegistration(w http.ResponseWriter, r *http.Request, id 
 	if m.ID != id {
 		return newError("invalid_client_metadata", "The client_id must be that of the client.")
 	}
+	before, err := s.ownRegistration(ctx, id, token)
+	if err != nil {
+		return err
+	}
+	if m, err = s.statedAnew(ctx, m, before.SoftwareStatement); err != nil {
+		return err
+	}
 	var made Client
+	access, hash := newAccess()
 	secret := ""
-	err = s.Clients.change(r.Context(), "client.update", id, func(ctx context.Context) error {
-		old, err := scanClient(s.DB.QueryRow(ctx, `UPDATE clients SET updated_at = $3 WHERE id = $1 AND access_hash = $2 AND NOT disabled RETURNING `+clientColumns,
-			id, hash, db.At(s.Now())))
+	err = s.Clients.change(ctx, "client.update", id, func(ctx context.Context) error {
+		old, err := scanClient(s.DB.QueryRow(ctx, `UPDATE clients SET updated_at = $3, access_hash = $4, access_hash_before = $2
+			WHERE id = $1 AND (access_hash = $2 OR access_hash_before = $2) AND NOT disabled RETURNING `+clientColumns, id, accessHash(token), db.At(s.Now()), hash))
 		if err != nil {
 			return err
 		}
-		said, err := s.fromMetadata(m)
+		if old.SoftwareStatement != before.SoftwareStatement {
+			return newError("temporarily_unavailable", "Another update was quicker. Try again.")
+		}
+		said, err := s.fromMetadata(m, old.Policy)
 		if err != nil {
 			return err
 		}
@@ -359,8 +408,26 @@ func (s *Server) replaceRegistration(w http.ResponseWriter, r *http.Request, id 
 	if err != nil {
 		return err
 	}
-	writeJSON(w, http.StatusOK, s.information(made, secret, ""))
+	writeJSON(w, http.StatusOK, s.information(made, secret, access))
 	return nil
+}
+
+// statedAnew is stated for a client that changes its words. It cannot leave the statement away that it came with, nor change it for
+// one of somebody else.
+func (s *Server) statedAnew(ctx context.Context, m clientMetadata, before string) (clientMetadata, error) {
+	switch {
+	case m.SoftwareStatement == "" && before == "":
+		return m, nil
+	case m.SoftwareStatement == "", m.SoftwareStatement == before:
+		return m.stated(before)
+	}
+	if err := s.checkStatement(ctx, m.SoftwareStatement); err != nil {
+		return m, err
+	}
+	if before != "" && statedBy(before) != statedBy(m.SoftwareStatement) {
+		return m, newError("unapproved_software_statement", "The software statement must be of the issuer of the first one.")
+	}
+	return m.stated(m.SoftwareStatement)
 }
 
 // describedAnew is the client with all that it may say about itself in other words. Whatever else there is stays, among it all that
@@ -369,16 +436,16 @@ func (c Client) describedAnew(said Client) Client {
 	c.Name, c.RedirectURIs, c.GrantTypes, c.ResponseTypes, c.Scopes = said.Name, said.RedirectURIs, said.GrantTypes, said.ResponseTypes, said.Scopes
 	c.AuthMethod, c.AuthAlg, c.JWKS, c.JWKSURI, c.DPoPBound, c.RequirePAR = said.AuthMethod, said.AuthAlg, said.JWKS, said.JWKSURI, said.DPoPBound, said.RequirePAR
 	c.ClientURI, c.LogoURI, c.PolicyURI, c.TOSURI, c.Contacts, c.InitiateLoginURI = said.ClientURI, said.LogoURI, said.PolicyURI, said.TOSURI, said.Contacts, said.InitiateLoginURI
-	c.IDTokenAlg, c.LogoutAddresses = said.IDTokenAlg, said.LogoutAddresses
+	c.IDTokenAlg, c.LogoutAddresses, c.Software = said.IDTokenAlg, said.LogoutAddresses, said.Software
 	if c.Profile == ProfileMCP { // nobody but itself has had a say in it
 		c.Profile, c.RequirePKCE = said.Profile, said.RequirePKCE
 	}
 	return c
 }
 
-func (s *Server) deleteRegistration(w http.ResponseWriter, r *http.Request, id string, hash []byte) error {
+func (s *Server) deleteRegistration(w http.ResponseWriter, r *http.Request, id, token string) error {
 	err := s.Clients.change(r.Context(), "client.delete", id, func(ctx context.Context) error {
-		return one(s.DB.Exec(ctx, `DELETE FROM clients WHERE id = $1 AND access_hash = $2 AND NOT disabled`, id, hash))
+		return one(s.DB.Exec(ctx, `DELETE FROM clients WHERE id = $1 AND (access_hash = $2 OR access_hash_before = $2) AND NOT disabled`, id, accessHash(token)))
 	})
 	if err != nil {
 		return err
@@ -395,12 +462,17 @@ type InitialToken struct {
 	UsesLeft  int64     `json:"uses_left"`
 	CreatedAt time.Time `json:"created_at"`
 	ExpiresAt time.Time `json:"expires_at"`
+
+	Policy RegistrationPolicy `json:"policy,omitzero"`
 }
 
 // CreateToken makes an initial access token, which is shown this once.
-func (c *Clients) CreateToken(ctx context.Context, note string, uses int, life time.Duration) (t InitialToken, token string, err error) {
+func (c *Clients) CreateToken(ctx context.Context, note string, uses int, life time.Duration, policy RegistrationPolicy) (t InitialToken, token string, err error) {
 	if uses < 1 || uses > 10_000 || life <= 0 || life > 366*24*time.Hour || len(note) > maxNameLength || !printable(note) {
 		return t, "", fmt.Errorf("uses: 1 to 10000; life: up to 366 days; note: at most %d printable characters", maxNameLength)
+	}
+	if err := policy.validate(); err != nil {
+		return t, "", err
 	}
 	id, err := uuid.NewV7()
 	if err != nil {
@@ -408,10 +480,10 @@ func (c *Clients) CreateToken(ctx context.Context, note string, uses int, life t
 	}
 	token, hash := newAccess()
 	now := c.Now().UTC().Truncate(time.Microsecond)
-	t = InitialToken{id.String(), note, int64(uses), now, now.Add(life)}
+	t = InitialToken{id.String(), note, int64(uses), now, now.Add(life), policy}
 	err = c.DB.Tx(ctx, func(ctx context.Context) error {
-		_, err := c.DB.Exec(ctx, `INSERT INTO registration_tokens (id, hash, note, uses_left, created_at, expires_at) VALUES ($1, $2, $3, $4, $5, $6)`,
-			t.ID, hash, t.Note, t.UsesLeft, db.At(t.CreatedAt), db.At(t.ExpiresAt))
+		_, err := c.DB.Exec(ctx, `INSERT INTO registration_tokens (id, hash, note, uses_left, created_at, expires_at, policy) VALUES ($1, $2, $3, $4, $5, $6, $7)`,
+			t.ID, hash, t.Note, t.UsesLeft, db.At(t.CreatedAt), db.At(t.ExpiresAt), db.JSON(&t.Policy))
 		if err == nil {
 			c.Audit.Record(ctx, audit.Event{Action: "client.create_token"})
 		}
@@ -426,11 +498,11 @@ func (c *Clients) Tokens(ctx context.Context, limit int) ([]InitialToken, error)
 	err := c.DB.Query(ctx, func(row db.Scanner) error {
 		var t InitialToken
 		var created, expires db.Time
-		err := row.Scan(&t.ID, &t.Note, &t.UsesLeft, &created, &expires)
+		err := row.Scan(&t.ID, &t.Note, &t.UsesLeft, &created, &expires, db.JSON(&t.Policy))
 		t.CreatedAt, t.ExpiresAt = created.Time, expires.Time
 		list = append(list, t)
 		return err
-	}, `SELECT id, note, uses_left, created_at, expires_at FROM registration_tokens ORDER BY id LIMIT $1`, limit)
+	}, `SELECT id, note, uses_left, created_at, expires_at, policy FROM registration_tokens ORDER BY id LIMIT $1`, limit)
 	return list, err
 }
 

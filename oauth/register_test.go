@@ -201,7 +201,7 @@ func TestRegistrationNeedsInitialToken(t *testing.T) {
 		h.opened(t, RegistrationToken)
 		wantError(t, h.manage(t, "POST", registrationPath, "", aboutMe()), 401, "invalid_token")
 		wantError(t, h.manage(t, "POST", registrationPath, "guess", aboutMe()), 401, "invalid_token")
-		_, token, err := h.Clients.CreateToken(t.Context(), "for a test", 1, time.Hour)
+		_, token, err := h.Clients.CreateToken(t.Context(), "for a test", 1, time.Hour, RegistrationPolicy{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -210,7 +210,7 @@ func TestRegistrationNeedsInitialToken(t *testing.T) {
 			t.Fatalf("with a token: %d %v", a.status, a.body)
 		}
 		wantError(t, h.manage(t, "POST", registrationPath, token, aboutMe()), 401, "invalid_token")
-		made, late, err := h.Clients.CreateToken(t.Context(), "", 5, time.Hour)
+		made, late, err := h.Clients.CreateToken(t.Context(), "", 5, time.Hour, RegistrationPolicy{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -306,7 +306,7 @@ func FuzzRegistration(f *testing.F) {
 		if err != nil {
 			return
 		}
-		c, err := s.fromMetadata(m)
+		c, err := s.fromMetadata(m, RegistrationPolicy{})
 		if err != nil {
 			return
 		}

@@ -199,6 +199,9 @@ func writeClient(w io.Writer, c oauth.Client, secret string) {
 	row("policy_uri", c.PolicyURI)
 	row("tos_uri", c.TOSURI)
 	row("post_logout_redirect_uris", strings.Join(c.PostLogoutRedirectURIs, " "))
+	row("software_id", c.SoftwareID)
+	row("software_version", c.SoftwareVersion)
+	row("software_statement", c.SoftwareStatement)
 	row("authorization_details_types", strings.Join(c.DetailsTypes, " "))
 	if c.Impersonates {
 		row("impersonates", yes(true))

@@ -20,6 +20,9 @@ type tokenCreate struct {
 	Note    string        `help:"Whom or what it is for." placeholder:"TEXT"`
 	Uses    int           `help:"Number of apps that may be registered with it. [${default}]" default:"1" placeholder:"N"`
 	Life    time.Duration `help:"How long it works. [${default}]" default:"7d" placeholder:"TIME"`
+	Scope   []string      `help:"Scopes that apps registered with it may ask for, in place of those of strangers; repeat or separate by commas." placeholder:"SCOPE"`
+	Host    []string      `help:"Host to which the redirect URIs of such apps must lead; repeat. [any]" placeholder:"HOST" sep:"none"`
+	Signed  bool          `name:"software-statement" help:"Such apps need a software statement of a trusted issuer (see gatehouse issuer)."`
 	Storage storage       `embed:""`
 }
 
@@ -31,7 +34,7 @@ type newToken struct {
 // Run implements the command.
 func (c *tokenCreate) Run(t *terminal) error {
 	return withClients(t, &c.Storage, func(clients *oauth.Clients) error {
-		made, token, err := clients.CreateToken(t.ctx, c.Note, c.Uses, c.Life)
+		made, token, err := clients.CreateToken(t.ctx, c.Note, c.Uses, c.Life, oauth.RegistrationPolicy{Scopes: c.Scope, Hosts: c.Host, Statement: c.Signed})
 		if err != nil {
 			return err
 		}
