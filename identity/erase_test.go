@@ -211,29 +211,29 @@ func TestAttackErasedRowsFromBackup(t *testing.T) {
 
 // What is left of an erased person in the whole database is the id, in rows that name nobody.
 func TestErasureLeavesThePseudonymOnly(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, dbtest.OpenSQLite(t), Config{})
-	u, err := w.Create(t.Context(), NewUser{Email: "ada@example.com", Password: goodPassword, Profile: Profile{Name: "Ada Example"}})
-	wantNil(t, "create", err)
-	enrol(t, w, u.ID)
-	w.ask(t, u)
-	w.pass(week)
-	if _, err := w.EraseDue(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	for _, table := range w.tablesOfPeople(t) {
-		if strings.HasPrefix(table, "audit") {
-			continue
+	each(t, func(t *testing.T, w *world) {
+		u, err := w.Create(t.Context(), NewUser{Email: "ada@example.com", Password: goodPassword, Profile: Profile{Name: "Ada Example"}})
+		wantNil(t, "create", err)
+		enrol(t, w, u.ID)
+		w.ask(t, u)
+		w.pass(week)
+		if _, err := w.EraseDue(t.Context()); err != nil {
+			t.Fatal(err)
 		}
-		var n int
-		wantNil(t, table, w.db.QueryRow(t.Context(), `SELECT COUNT(*) FROM `+table).Scan(&n))
-		if n != 0 {
-			t.Errorf("%s has %d rows after the only person was erased", table, n)
+		for _, table := range w.tablesOfPeople(t) {
+			if strings.HasPrefix(table, "audit") {
+				continue
+			}
+			var n int
+			wantNil(t, table, w.db.QueryRow(t.Context(), `SELECT COUNT(*) FROM `+table).Scan(&n))
+			if n != 0 {
+				t.Errorf("%s has %d rows after the only person was erased", table, n)
+			}
 		}
-	}
-	if rows := w.audited(t); !slices.Contains(rows, "user.delete success "+u.ID) {
-		t.Errorf("audit rows %v, want the erasure by id", rows)
-	}
+		if rows := w.audited(t); !slices.Contains(rows, "user.delete success "+u.ID) {
+			t.Errorf("audit rows %v, want the erasure by id", rows)
+		}
+	})
 }
 
 // Whoever gets the database file after an erasure and has the master key, too, finds no key of the person in it.

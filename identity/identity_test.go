@@ -45,10 +45,15 @@ type world struct {
 // each runs f on SQLite with the cache in memory, and on Postgres with Redis.
 func each(t *testing.T, f func(t *testing.T, w *world)) {
 	t.Helper()
+	eachWith(t, Config{}, f)
+}
+
+func eachWith(t *testing.T, c Config, f func(t *testing.T, w *world)) {
+	t.Helper()
 	t.Parallel()
 	dbtest.Each(t, func(t *testing.T, d *db.DB) {
 		t.Parallel()
-		f(t, newWorld(t, d, Config{}))
+		f(t, newWorld(t, d, c))
 	})
 }
 

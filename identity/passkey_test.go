@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/gatehouse-id/gatehouse/internal/db"
 	"github.com/gatehouse-id/gatehouse/internal/db/dbtest"
 	"github.com/gatehouse-id/gatehouse/internal/softkey"
 )
@@ -23,11 +22,7 @@ const (
 // eachKeyed is each for a directory at an origin where passkeys work.
 func eachKeyed(t *testing.T, f func(t *testing.T, w *world)) {
 	t.Helper()
-	t.Parallel()
-	dbtest.Each(t, func(t *testing.T, d *db.DB) {
-		t.Parallel()
-		f(t, newWorld(t, d, Config{Origin: keyOrigin, Name: "Example ID"}))
-	})
+	eachWith(t, Config{Origin: keyOrigin, Name: "Example ID"}, f)
 }
 
 func enrolling(userID string) Ceremony {

@@ -120,9 +120,7 @@ func TestRightPasswordClearsTheCount(t *testing.T) {
 }
 
 func TestParallelGuessesDoNotSlipThrough(t *testing.T) {
-	t.Parallel()
-	dbtest.Each(t, func(t *testing.T, d *db.DB) {
-		w := newWorld(t, d, Config{PasswordWorkers: 8})
+	eachWith(t, Config{PasswordWorkers: 8}, func(t *testing.T, w *world) {
 		u := w.create(t, "ada@example.com")
 		var wg sync.WaitGroup
 		for range 60 {
@@ -134,7 +132,7 @@ func TestParallelGuessesDoNotSlipThrough(t *testing.T) {
 		}
 		wg.Wait()
 		looked := 0
-		err := d.Query(t.Context(), func(row db.Scanner) error {
+		err := w.db.Query(t.Context(), func(row db.Scanner) error {
 			var detail string
 			err := row.Scan(&detail)
 			if strings.Contains(detail, `"password"`) {
@@ -169,40 +167,40 @@ func TestAddressLimit(t *testing.T) {
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
-			w := newWorld(t, dbtest.OpenSQLite(t), Config{Limits: Limits{AddressTries: 5}})
-			w.create(t, "ada@example.com")
-			for i := range 5 {
-				_, err := w.CheckPassword(t.Context(), fmt.Sprintf("user%d@example.com", i), "wrong", c.spent(i))
-				wantErr(t, "wrong password", err, ErrCredentials)
-			}
-			for _, a := range c.shared {
-				_, err := w.CheckPassword(t.Context(), "ada@example.com", goodPassword, netip.MustParseAddr(a))
-				wantLimit(t, a, err)
-			}
-			for _, a := range c.free {
-				_, err := w.CheckPassword(t.Context(), "ada@example.com", goodPassword, netip.MustParseAddr(a))
-				wantNil(t, a, err)
-			}
-			w.pass(16 * time.Minute)
-			_, err := w.CheckPassword(t.Context(), "ada@example.com", goodPassword, c.spent(0))
-			wantNil(t, "after the window", err)
+			eachWith(t, Config{Limits: Limits{AddressTries: 5}}, func(t *testing.T, w *world) {
+				w.create(t, "ada@example.com")
+				for i := range 5 {
+					_, err := w.CheckPassword(t.Context(), fmt.Sprintf("user%d@example.com", i), "wrong", c.spent(i))
+					wantErr(t, "wrong password", err, ErrCredentials)
+				}
+				for _, a := range c.shared {
+					_, err := w.CheckPassword(t.Context(), "ada@example.com", goodPassword, netip.MustParseAddr(a))
+					wantLimit(t, a, err)
+				}
+				for _, a := range c.free {
+					_, err := w.CheckPassword(t.Context(), "ada@example.com", goodPassword, netip.MustParseAddr(a))
+					wantNil(t, a, err)
+				}
+				w.pass(16 * time.Minute)
+				_, err := w.CheckPassword(t.Context(), "ada@example.com", goodPassword, c.spent(0))
+				wantNil(t, "after the window", err)
+			})
 		})
 	}
 }
 
 func TestRightPasswordDoesNotClearTheAddressCount(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, dbtest.OpenSQLite(t), Config{Limits: Limits{AddressTries: 4}})
-	w.create(t, "eve@example.com") // the guesser's own account
-	for range 2 {
+	eachWith(t, Config{Limits: Limits{AddressTries: 4}}, func(t *testing.T, w *world) {
+		w.create(t, "eve@example.com") // the guesser's own account
+		for range 2 {
+			_, err := w.CheckPassword(t.Context(), "ada@example.com", "wrong", home)
+			wantErr(t, "guess", err, ErrCredentials)
+			_, err = w.CheckPassword(t.Context(), "eve@example.com", goodPassword, home)
+			wantNil(t, "own account", err)
+		}
 		_, err := w.CheckPassword(t.Context(), "ada@example.com", "wrong", home)
-		wantErr(t, "guess", err, ErrCredentials)
-		_, err = w.CheckPassword(t.Context(), "eve@example.com", goodPassword, home)
-		wantNil(t, "own account", err)
-	}
-	_, err := w.CheckPassword(t.Context(), "ada@example.com", "wrong", home)
-	wantLimit(t, "fifth try", err)
+		wantLimit(t, "fifth try", err)
+	})
 }
 
 func TestOverallLimit(t *testing.T) {
@@ -329,31 +327,31 @@ func TestOneTimePasswordEndsEverything(t *testing.T) {
 }
 
 func TestLoginInProgress(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, dbtest.OpenSQLite(t), Config{})
-	ticket, expires, err := w.BeginLogin(t.Context(), Login{UserID: "u", AMR: []string{AMRPassword}, Interaction: "i"})
-	wantNil(t, "begin", err)
-	if want := w.now().Add(10 * time.Minute); !expires.Equal(want) {
-		t.Errorf("expires %v, want %v", expires, want)
-	}
-	l, err := w.Login(t.Context(), ticket)
-	wantNil(t, "read", err)
-	if l.UserID != "u" || !slices.Equal(l.AMR, []string{AMRPassword}) || l.Interaction != "i" || !l.StartedAt.Equal(w.now()) {
-		t.Errorf("login = %+v", l)
-	}
-	for _, forged := range []string{"", "x", ticket[1:], ticket + "A", strings.Repeat("A", 43)} {
-		_, err := w.Login(t.Context(), forged)
-		wantErr(t, "forged ticket", err, ErrNotFound)
-	}
-	wantNil(t, "end", w.EndLogin(t.Context(), ticket))
-	_, err = w.Login(t.Context(), ticket)
-	wantErr(t, "ended", err, ErrNotFound)
-	wantNil(t, "end again", w.EndLogin(t.Context(), ticket))
-	ticket, _, err = w.BeginLogin(t.Context(), Login{UserID: "u"})
-	wantNil(t, "begin", err)
-	_, err = w.Session(t.Context(), ticket)
-	wantErr(t, "a ticket used as a session cookie", err, ErrNotFound)
-	w.pass(10*time.Minute + time.Second)
-	_, err = w.Login(t.Context(), ticket)
-	wantErr(t, "expired", err, ErrNotFound)
+	each(t, func(t *testing.T, w *world) {
+		ticket, expires, err := w.BeginLogin(t.Context(), Login{UserID: "u", AMR: []string{AMRPassword}, Interaction: "i"})
+		wantNil(t, "begin", err)
+		if want := w.now().Add(10 * time.Minute); !expires.Equal(want) {
+			t.Errorf("expires %v, want %v", expires, want)
+		}
+		l, err := w.Login(t.Context(), ticket)
+		wantNil(t, "read", err)
+		if l.UserID != "u" || !slices.Equal(l.AMR, []string{AMRPassword}) || l.Interaction != "i" || !l.StartedAt.Equal(w.now()) {
+			t.Errorf("login = %+v", l)
+		}
+		for _, forged := range []string{"", "x", ticket[1:], ticket + "A", strings.Repeat("A", 43)} {
+			_, err := w.Login(t.Context(), forged)
+			wantErr(t, "forged ticket", err, ErrNotFound)
+		}
+		wantNil(t, "end", w.EndLogin(t.Context(), ticket))
+		_, err = w.Login(t.Context(), ticket)
+		wantErr(t, "ended", err, ErrNotFound)
+		wantNil(t, "end again", w.EndLogin(t.Context(), ticket))
+		ticket, _, err = w.BeginLogin(t.Context(), Login{UserID: "u"})
+		wantNil(t, "begin", err)
+		_, err = w.Session(t.Context(), ticket)
+		wantErr(t, "a ticket used as a session cookie", err, ErrNotFound)
+		w.pass(10*time.Minute + time.Second)
+		_, err = w.Login(t.Context(), ticket)
+		wantErr(t, "expired", err, ErrNotFound)
+	})
 }

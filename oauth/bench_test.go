@@ -15,7 +15,9 @@ import (
 // BenchmarkEndpoints shows what one request costs inside the process; `make bench` measures the whole server.
 func BenchmarkEndpoints(b *testing.B) {
 	b.Run("sqlite+memory", func(b *testing.B) { benchmarkEndpoints(b, newHarness(b, dbtest.OpenSQLite(b), cache.NewMemory(nil))) })
-	b.Run("postgres+redis", func(b *testing.B) { benchmarkEndpoints(b, newHarness(b, dbtest.OpenPostgres(b), cachetest.Redis(b, nil))) })
+	b.Run("postgres+redis", func(b *testing.B) {
+		benchmarkEndpoints(b, newHarness(b, dbtest.OpenPostgres(b), cachetest.Redis(b, nil)))
+	})
 }
 
 func benchmarkEndpoints(b *testing.B, h *harness) {
