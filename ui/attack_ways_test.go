@@ -22,13 +22,9 @@ import (
 func TestAttackPhishingResistanceByWordOfProvider(t *testing.T) {
 	t.Parallel()
 	for _, amr := range [][]string{{"hwk"}, {"swk", "mfa"}, {"pwd", "hwk", "user", "mfa"}} {
-		w := newWorld(t)
-		i := newIDP(t, w)
-		i.provider(t, "acme", func(p *upstream.Provider) { p.TrustAMR = true })
-		u := w.person(t, alice)
-		w.linked(t, u, i, "acme", "ada-at-acme")
+		w, i, _ := acmeOfAlice(t, func(p *upstream.Provider) { p.TrustAMR = true })
 		b := w.browser(t)
-		atAccount(t, b.byProvider(t, i, b.get("/login"), "acme", ada(person{"amr": amr})))
+		atAccount(t, b.signInAt(i, ada(person{"amr": amr})))
 		want := identity.ACRPassword
 		if slices.Contains(amr, "mfa") {
 			want = identity.ACRMFA
@@ -42,13 +38,9 @@ func TestAttackPhishingResistanceByWordOfProvider(t *testing.T) {
 // Whoever finds a browser open has its sign-in at the provider as well, which asks nothing: going there once more proves nothing.
 func TestAttackFreshProofBySilentProvider(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	i := newIDP(t, w)
-	i.provider(t, "acme")
-	u := w.person(t, alice)
-	w.linked(t, u, i, "acme", "ada-at-acme")
+	w, i, _ := acmeOfAlice(t)
 	b := w.browser(t)
-	atAccount(t, b.byProvider(t, i, b.get("/login"), "acme", ada()))
+	atAccount(t, b.signInAt(i, ada()))
 	for _, path := range []string{"/account/email", "/account/two-step/setup", "/account/passkeys/new", "/account/privacy/delete"} {
 		if p := b.get(path); p.id("confirm-acme") == nil {
 			t.Errorf("%s after a silent sign-in elsewhere: at %s", path, p.url)
@@ -56,10 +48,10 @@ func TestAttackFreshProofBySilentProvider(t *testing.T) {
 	}
 	// The provider says when it asked: that counts for as long as it is fresh.
 	out := w.browser(t)
-	atAccount(t, out.byProvider(t, i, out.get("/login"), "acme", ada(person{"auth_time": w.clock.now().Add(-time.Hour).Unix()})))
+	atAccount(t, out.signInAt(i, ada(person{"auth_time": w.clock.now().Add(-time.Hour).Unix()})))
 	out.get("/account/email").want(http.StatusOK, "confirm-acme")
 	in := w.browser(t)
-	atAccount(t, in.byProvider(t, i, in.get("/login"), "acme", ada(person{"auth_time": w.clock.now().Add(-time.Minute).Unix()})))
+	atAccount(t, in.signInAt(i, ada(person{"auth_time": w.clock.now().Add(-time.Minute).Unix()})))
 	if p := in.get("/account/email"); p.url.Path != "/account/email" {
 		t.Errorf("after a proof a minute ago at %s", p.url)
 	}
@@ -68,14 +60,10 @@ func TestAttackFreshProofBySilentProvider(t *testing.T) {
 // A second step of ours that was shown a moment ago is a proof.
 func TestSecondStepAfterSilentProviderIsFresh(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	i := newIDP(t, w)
-	i.provider(t, "acme")
-	u := w.person(t, alice)
-	w.linked(t, u, i, "acme", "ada-at-acme")
+	w, i, u := acmeOfAlice(t)
 	next, _ := w.enrol(t, u)
 	b := w.browser(t)
-	p := b.byProvider(t, i, b.get("/login"), "acme", ada())
+	p := b.signInAt(i, ada())
 	atAccount(t, b.press(p, "code-submit", map[string]string{"code": next()}))
 	if p := b.get("/account/email"); p.url.Path != "/account/email" {
 		t.Errorf("at %s", p.url)
@@ -86,18 +74,10 @@ func TestSecondStepAfterSilentProviderIsFresh(t *testing.T) {
 func TestAttackWaysAroundTheCompany(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	owner, other := newIDP(t, w), newIDP(t, w)
-	n := owner.provider(t, "acme", func(p *upstream.Provider) { p.Domains = []string{"example.com"} })
-	other.provider(t, "other")
-	u := w.person(t, alice)
-	w.linked(t, u, other, "other", "ada-at-acme")
-	b := w.browser(t)
-	b.signIn(alice)
-	k := b.addPasskey(w)
-	n.Require = true
-	if _, err := w.others.Update(t.Context(), n, ""); err != nil {
-		t.Fatal(err)
-	}
+	owner, other := newIDP(t, w, "acme", func(p *upstream.Provider) { p.Domains = []string{"example.com"} }), newIDP(t, w, "other")
+	b, u, k := w.keyed(t, alice)
+	other.link(t, u, "ada-at-acme")
+	owner.change(t, func(p *upstream.Provider) { p.Require = true })
 	there := func(how string, b *browser, p page) {
 		t.Helper()
 		if !strings.HasPrefix(p.away, owner.URL) {
@@ -108,12 +88,12 @@ func TestAttackWaysAroundTheCompany(t *testing.T) {
 	b = w.browser(t)
 	there("a passkey", b, b.touch(b.get("/login"), k))
 	b = w.browser(t)
-	p := b.byProvider(t, other, b.get("/login"), "other", ada())
+	p := b.signInAt(other, ada())
 	there("another provider", b, b.touch(p.want(http.StatusOK, "passkey-submit"), k))
 
-	w.linked(t, u, owner, "acme", "alice-at-acme")
+	owner.link(t, u, "alice-at-acme")
 	b = w.browser(t)
-	p = b.byProvider(t, owner, b.get("/login"), "acme", ada(person{"sub": "alice-at-acme"}))
+	p = b.signInAt(owner, ada(person{"sub": "alice-at-acme"}))
 	atAccount(t, b.touch(p.want(http.StatusOK, "passkey-submit"), k))
 }
 
@@ -146,11 +126,9 @@ func TestAttackPasskeyAddedByAPhishedCode(t *testing.T) {
 // An operator gives a one-time password to somebody who has lost the account. The thief's own way in must not set the next one.
 func TestAttackNewPasswordByAnotherWayIn(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	i := newIDP(t, w)
-	i.provider(t, "acme")
+	w, i := acme(t)
 	ofPasskey, ofProvider := w.person(t, alice), w.person(t, bob)
-	w.linked(t, ofProvider, i, "acme", "ada-at-acme")
+	i.link(t, ofProvider, "ada-at-acme")
 	b := w.browser(t)
 	b.signIn(alice)
 	k := b.addPasskey(w)
@@ -164,7 +142,7 @@ func TestAttackNewPasswordByAnotherWayIn(t *testing.T) {
 	thief.touch(thief.get("/login"), k).want(http.StatusOK, "login-submit").says("one-time password")
 	nobodyIn(t, thief)
 	thief = w.browser(t)
-	thief.byProvider(t, i, thief.get("/login"), "acme", ada()).want(http.StatusOK, "login-submit").says("one-time password")
+	thief.signInAt(i, ada()).want(http.StatusOK, "login-submit").says("one-time password")
 	nobodyIn(t, thief)
 
 	owner := w.browser(t)
@@ -178,10 +156,9 @@ func TestAttackNewPasswordByAnotherWayIn(t *testing.T) {
 func TestAttackPreHijackedAccountAndMailCode(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, withMailCodes)
-	i := newIDP(t, w)
-	i.provider(t, "acme")
+	i := newIDP(t, w, "acme")
 	thief := w.browser(t)
-	p := thief.byProvider(t, i, thief.get("/login"), "acme", ada(person{"email_verified": false}))
+	p := thief.signInAt(i, ada(person{"email_verified": false}))
 	thief.press(p, "create-submit", map[string]string{"new-email": alice})
 	w.pages.Wait() // the mail to prove the address
 	b := w.browser(t)
@@ -192,7 +169,7 @@ func TestAttackPreHijackedAccountAndMailCode(t *testing.T) {
 	}
 	b.press(b.get(link), "reset-submit", map[string]string{"password": password})
 	atAccount(t, b.signIn(alice))
-	thief.byProvider(t, i, thief.get("/login"), "acme", ada()).want(http.StatusOK, "connect-submit")
+	thief.signInAt(i, ada()).want(http.StatusOK, "connect-submit")
 	nobodyIn(t, thief)
 }
 
@@ -203,11 +180,10 @@ func TestAttackChallengeSkippedByConnecting(t *testing.T) {
 		c.ChallengeAlways = true
 		c.Challenge = &challenge.Work{Key: []byte("0123456789abcdef0123456789abcdef"), Cache: c.Cache, Effort: 10, Now: c.Now}
 	})
-	i := newIDP(t, w)
-	i.provider(t, "acme")
+	i := newIDP(t, w, "acme")
 	w.person(t, alice)
 	b := w.browser(t)
-	p := b.byProvider(t, i, b.get("/login"), "acme", ada()).want(http.StatusOK, "connect-submit")
+	p := b.signInAt(i, ada()).want(http.StatusOK, "connect-submit")
 	path, values := p.form("connect-submit")
 	values.Set("email", alice)
 	values.Set("password", password)
@@ -219,21 +195,17 @@ func TestAttackChallengeSkippedByConnecting(t *testing.T) {
 // "This wasn't me" must not leave the thief the door that he has made himself, nor a mail that moves the account to his address.
 func TestAttackWayBackAfterDisowning(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	i := newIDP(t, w)
-	i.provider(t, "acme")
-	u := w.person(t, alice)
-	w.linked(t, u, i, "acme", "ada-at-acme")
+	w, i, u := acmeOfAlice(t)
 	moves, err := w.people.NewLink(t.Context(), u.ID, identity.ChangeEmail, "mallory@example.com")
 	if err != nil {
 		t.Fatal(err)
 	}
 	thief, b := w.browser(t), w.browser(t)
-	atAccount(t, thief.byProvider(t, i, thief.get("/login"), "acme", ada()))
+	atAccount(t, thief.signInAt(i, ada()))
 	b.signIn(alice)
 	b.press(b.get("/account/activity"), "not-me-submit", nil).want(http.StatusOK, "disowned").says("No account elsewhere", "your passkeys")
 	nobodyIn(t, thief)
-	thief.byProvider(t, i, thief.get("/login"), "acme", ada()).want(http.StatusOK, "connect-submit")
+	thief.signInAt(i, ada()).want(http.StatusOK, "connect-submit")
 	nobodyIn(t, thief)
 	if _, _, err := w.people.ChangeEmail(t.Context(), moves); err == nil {
 		t.Error("the account has moved to the thief's address")
@@ -243,20 +215,16 @@ func TestAttackWayBackAfterDisowning(t *testing.T) {
 // An app that demands a recent proof hears when the provider has asked, not when it let the person through.
 func TestAttackMaxAgeBySilentProvider(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	i := newIDP(t, w)
-	i.provider(t, "acme")
-	u := w.person(t, alice)
-	w.linked(t, u, i, "acme", "ada-at-acme")
+	w, i, _ := acmeOfAlice(t)
 	c := w.app(t, func(c *oauth.Client) { c.FirstParty = true })
 	b := w.browser(t)
 	asked := w.clock.now().Add(-time.Hour)
-	atAccount(t, b.byProvider(t, i, b.get("/login"), "acme", ada(person{"auth_time": asked.Unix()})))
+	atAccount(t, b.signInAt(i, ada(person{"auth_time": asked.Unix()})))
 	if s := b.session(w); !s.AuthTime.Equal(time.Unix(asked.Unix(), 0)) {
 		t.Errorf("proven at %s, want %s", s.AuthTime, asked)
 	}
 	p := b.get(authorize(c, url.Values{"max_age": {"600"}})).want(http.StatusOK, "provider-acme")
-	if p = b.byProvider(t, i, p, "acme", ada(person{"auth_time": w.clock.now().Unix()})); !strings.Contains(p.away, "code=") {
+	if p = b.byProvider(i, p, ada(person{"auth_time": w.clock.now().Unix()})); !strings.Contains(p.away, "code=") {
 		t.Errorf("after a fresh proof at %s %s", p.url, p.away)
 	}
 }
@@ -264,9 +232,7 @@ func TestAttackMaxAgeBySilentProvider(t *testing.T) {
 // However many press a provider's button while it is slow, it is asked for its metadata once.
 func TestAttackSlowProviderIsAskedOnce(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	i := newIDP(t, w)
-	i.provider(t, "acme")
+	w, i := acme(t)
 	var asked atomic.Int32
 	came, answer := make(chan struct{}, 100), make(chan struct{})
 	i.answer = func(_ http.ResponseWriter, r *http.Request) bool {

@@ -447,17 +447,15 @@ var sights = []sight{
 	{"login", "with other services", func(s *scene) page { s.acme(); return s.visiting("/login") }},
 	{"register", "with other services", func(s *scene) page { s.acme(); return s.visiting("/register") }},
 	{"connect", "", func(s *scene) page {
-		i := s.acme()
-		b := s.stranger()
-		return b.byProvider(s.t, i, b.get("/login"), "acme", ada())
+		return s.stranger().signInAt(s.acme(), ada())
 	}},
 	{"connect", "problems", func(s *scene) page {
-		i, b := s.acme(), s.stranger()
-		return b.press(b.byProvider(s.t, i, b.get("/login"), "acme", ada()), "create-submit", map[string]string{"new-email": "x"})
+		b := s.stranger()
+		return b.press(b.signInAt(s.acme(), ada()), "create-submit", map[string]string{"new-email": "x"})
 	}},
 	{"error", "a sign-in elsewhere that cannot go on", func(s *scene) page { s.acme(); return s.visiting("/login/acme/callback?state=x") }},
 	{"account_linked", "", func(s *scene) page {
-		s.linked(s.t, s.alice, s.acme(), "acme", "ada-at-acme")
+		s.acme().link(s.t, s.alice, "ada-at-acme")
 		return s.open("/account/linked?n=linked")
 	}},
 	{"account_linked", "none", func(s *scene) page { s.acme(); return s.open("/account/linked?n=last") }},
@@ -529,16 +527,14 @@ func (s *scene) unproven() *browser {
 // acme is another service to sign in with.
 func (s *scene) acme() *idp {
 	s.t.Helper()
-	i := newIDP(s.t, s.world)
-	i.provider(s.t, "acme", trusted, func(p *upstream.Provider) { p.Domains = []string{"acme.test"} })
-	return i
+	return newIDP(s.t, s.world, "acme", trusted, func(p *upstream.Provider) { p.Domains = []string{"acme.test"} })
 }
 
 // passwordless is a browser of somebody who has signed up by another service.
 func (s *scene) passwordless() *browser {
 	s.t.Helper()
-	i, b := s.acme(), s.stranger()
-	atAccount(s.t, b.byProvider(s.t, i, b.get("/login"), "acme", ada(person{"email": "ada@acme.test"})))
+	b := s.stranger()
+	atAccount(s.t, b.signInAt(s.acme(), ada(person{"email": "ada@acme.test"})))
 	return b
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/gatehouse-id/gatehouse/identity"
 	"github.com/gatehouse-id/gatehouse/internal/db"
 	"github.com/gatehouse-id/gatehouse/internal/softkey"
+	"github.com/gatehouse-id/gatehouse/internal/upstream"
 	"github.com/gatehouse-id/gatehouse/oauth"
 )
 
@@ -68,6 +69,13 @@ func (b *browser) addPasskey(w *world) *softkey.Key {
 	return k
 }
 
+// keyed is a member with a passkey.
+func (w *world) keyed(t testing.TB, email string) (*browser, identity.User, *softkey.Key) {
+	t.Helper()
+	b, u := w.member(t, email)
+	return b, u, b.addPasskey(w)
+}
+
 func (b *browser) session(w *world) identity.Session {
 	b.t.Helper()
 	s, err := w.people.Session(b.t.Context(), b.cookie("gatehouse-session"))
@@ -80,9 +88,7 @@ func (b *browser) session(w *world) identity.Session {
 func TestPasskeyOnly(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	u := w.person(t, alice)
-	b := w.browser(t)
-	b.signIn(alice)
+	b, u := w.member(t, alice)
 	k := w.key()
 	p := b.touch(b.get("/account/passkeys/new").want(http.StatusOK, "passkey-form"), k)
 	p.want(http.StatusOK, "recovery-codes").says("Your passkey is ready")
@@ -105,10 +111,7 @@ func TestPasskeyOnly(t *testing.T) {
 func TestPasskeyAsSecondStep(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.person(t, alice)
-	b := w.browser(t)
-	b.signIn(alice)
-	k := b.addPasskey(w)
+	_, _, k := w.keyed(t, alice)
 
 	fresh := w.browser(t)
 	p := fresh.signIn(alice).want(http.StatusOK, "passkey-submit", "recovery-link")
@@ -151,10 +154,7 @@ func TestSecondStepIsNotSkipped(t *testing.T) {
 func TestPasskeyAnswersAreBoundToTheBrowser(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.person(t, alice)
-	b := w.browser(t)
-	b.signIn(alice)
-	k := b.addPasskey(w)
+	_, _, k := w.keyed(t, alice)
 	victim, attacker := w.browser(t), w.browser(t)
 	values := victim.answer(victim.get("/login"), k)
 	attacker.get("/login")
@@ -177,10 +177,7 @@ func TestForeignPageCannotAskForPasskeys(t *testing.T) {
 func TestPasskeyPages(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	u := w.person(t, alice)
-	b := w.browser(t)
-	b.signIn(alice)
-	k := b.addPasskey(w)
+	b, u, k := w.keyed(t, alice)
 	keys, err := w.people.Passkeys(t.Context(), u.ID)
 	if err != nil || len(keys) != 1 {
 		t.Fatalf("%d passkeys, err %v", len(keys), err)
@@ -211,9 +208,7 @@ func TestPasskeyPages(t *testing.T) {
 func TestEnrollingNeedsFreshProof(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.person(t, alice)
-	b := w.browser(t)
-	b.signIn(alice)
+	b, _ := w.member(t, alice)
 	w.clock.forward(11 * time.Minute)
 	b.get("/account/passkeys/new").want(http.StatusOK, "confirm-submit")
 	if p := b.roundTrip(http.MethodPost, "/account/passkeys/options", nil, http.Header{"Sec-Fetch-Site": {"same-origin"}}); p.status != http.StatusSeeOther {
@@ -224,9 +219,7 @@ func TestEnrollingNeedsFreshProof(t *testing.T) {
 func TestCopiedPasskeyIsTold(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.person(t, alice)
-	b := w.browser(t)
-	b.signIn(alice)
+	b, _ := w.member(t, alice)
 	k := w.key()
 	k.Count = 5
 	b.touch(b.get("/account/passkeys/new"), k)
@@ -245,10 +238,7 @@ func TestCopiedPasskeyIsTold(t *testing.T) {
 func TestFirstPasswordByPasskey(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	u := w.person(t, alice)
-	b := w.browser(t)
-	b.signIn(alice)
-	k := b.addPasskey(w)
+	b, u, k := w.keyed(t, alice)
 	if _, err := w.db.Exec(t.Context(), `UPDATE users SET password_hash = '' WHERE id = $1`, u.ID); err != nil {
 		t.Fatal(err)
 	}
@@ -285,10 +275,7 @@ func TestFirstPasswordByPasskey(t *testing.T) {
 func TestAttackLockedOutByCodes(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	u := w.person(t, alice)
-	b := w.browser(t)
-	b.signIn(alice)
-	k := b.addPasskey(w)
+	_, u, k := w.keyed(t, alice)
 	next, _ := w.enrol(t, u)
 	thief := w.browser(t)
 	thief.signIn(alice)
@@ -311,10 +298,8 @@ func TestAttackLockedOutByCodes(t *testing.T) {
 func TestMaxAgeTogetherWithACR(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	u := w.person(t, alice)
+	b, u := w.member(t, alice)
 	c := w.app(t, func(c *oauth.Client) { c.FirstParty = true })
-	b := w.browser(t)
-	b.signIn(alice)
 	next, _ := w.enrol(t, u)
 	long := func() time.Time {
 		t.Helper()
@@ -356,33 +341,21 @@ func TestMaxAgeTogetherWithACR(t *testing.T) {
 // A sign-in elsewhere that needs the passkey as its second step still says by whom it came, and links what it was to link.
 func TestPasskeyAfterSignInElsewhere(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	i := newIDP(t, w)
-	n := i.provider(t, "acme")
-	u := w.person(t, alice)
-	b := w.browser(t)
-	b.signIn(alice)
-	k := b.addPasskey(w)
+	w, i := acme(t)
+	_, u, k := w.keyed(t, alice)
 	first := w.browser(t)
-	p := first.byProvider(t, i, first.get("/login"), "acme", ada()).want(http.StatusOK, "connect-submit")
+	p := first.signInAt(i, ada()).want(http.StatusOK, "connect-submit")
 	p = first.press(p, "connect-submit", map[string]string{"email": alice, "password": password}).want(http.StatusOK, "passkey-submit")
-	if list, _ := w.people.LinkedAccounts(t.Context(), u.ID); len(list) != 0 {
-		t.Fatal("linked before the second factor")
-	}
+	w.links(t, u, 0) // not before the second factor
 	atAccount(t, first.touch(p, k))
-	if list, err := w.people.LinkedAccounts(t.Context(), u.ID); err != nil || len(list) != 1 {
-		t.Fatalf("links %+v, %v", list, err)
-	}
+	w.links(t, u, 1)
 	second, late := w.browser(t), w.browser(t)
-	atAccount(t, second.touch(second.byProvider(t, i, second.get("/login"), "acme", ada()).want(http.StatusOK, "passkey-submit"), k))
+	atAccount(t, second.touch(second.signInAt(i, ada()).want(http.StatusOK, "passkey-submit"), k))
 	if got := strings.Join(second.session(w).AMR, " "); got != "fed hwk user mfa" {
 		t.Errorf("amr %q", got)
 	}
-	p = late.byProvider(t, i, late.get("/login"), "acme", ada()).want(http.StatusOK, "passkey-submit")
-	n.Disabled = true
-	if _, err := w.others.Update(t.Context(), n, ""); err != nil {
-		t.Fatal(err)
-	}
+	p = late.signInAt(i, ada()).want(http.StatusOK, "passkey-submit")
+	i.change(t, func(p *upstream.Provider) { p.Disabled = true })
 	late.touch(p, k).want(http.StatusOK, "login-submit")
 	nobodyIn(t, late)
 }
@@ -391,10 +364,8 @@ func TestPasskeyAfterSignInElsewhere(t *testing.T) {
 func TestStepUpAsksForWhatIsMissing(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	u := w.person(t, alice)
+	b, u := w.member(t, alice)
 	c := w.app(t, func(c *oauth.Client) { c.FirstParty = true })
-	b := w.browser(t)
-	b.signIn(alice)
 
 	// No second factor: one has to be set up, with a proof that is fresh, and the app gets its answer.
 	// The clock stays: fosite refuses what is in the real future.
@@ -441,10 +412,8 @@ func TestStepUpAsksForWhatIsMissing(t *testing.T) {
 func TestPasswordSessionIsAskedForTheSecondFactorOnly(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	u := w.person(t, alice)
+	b, u := w.member(t, alice)
 	c := w.app(t, func(c *oauth.Client) { c.FirstParty = true; c.DefaultACRValues = []string{identity.ACRMFA} })
-	b := w.browser(t)
-	b.signIn(alice)
 	next, _ := w.enrol(t, u) // in another browser; this session has proven the password only
 	authTime := b.session(w).AuthTime
 	p := b.get(authorize(c, nil)).want(http.StatusOK, "code-submit")
@@ -460,10 +429,8 @@ func TestPasswordSessionIsAskedForTheSecondFactorOnly(t *testing.T) {
 func TestStepUpRefused(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.person(t, alice)
+	b, _ := w.member(t, alice)
 	c := w.app(t, func(c *oauth.Client) { c.FirstParty = true })
-	b := w.browser(t)
-	b.signIn(alice)
 	p := b.get(authorize(c, url.Values{"acr_values": {identity.ACRMFA}})).want(http.StatusOK, "step-up-code")
 	if p = b.press(p, "step-up-refuse", nil); !strings.Contains(p.away, "error=unmet_authentication_requirements") {
 		t.Errorf("led to %s %s", p.url, p.away)
@@ -474,10 +441,8 @@ func TestStepUpRefused(t *testing.T) {
 func TestStepUpByAuthenticatorApp(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	u := w.person(t, alice)
+	b, u := w.member(t, alice)
 	c := w.app(t, func(c *oauth.Client) { c.FirstParty = true })
-	b := w.browser(t)
-	b.signIn(alice)
 	p := b.get(authorize(c, url.Values{"acr_values": {identity.ACRMFA}}))
 	p = b.get(attr(p.need("step-up-code"), "href")).want(http.StatusOK, "setup-submit")
 	p = b.press(p, "setup-submit", map[string]string{"code": totpOf(t, w, u)}).want(http.StatusOK, "recovery-codes")

@@ -40,6 +40,7 @@ type idp struct {
 	*httptest.Server
 	w   *world
 	key *ecdsa.PrivateKey
+	as  upstream.Provider // what it is registered as
 
 	mu     sync.Mutex
 	trips  map[string]url.Values // by code: what the browser asked for
@@ -64,7 +65,8 @@ func ada(change ...person) person {
 	return p
 }
 
-func newIDP(t testing.TB, w *world) *idp {
+// newIDP starts a provider and registers it under an id; change adjusts how.
+func newIDP(t testing.TB, w *world, id string, change ...func(p *upstream.Provider)) *idp {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -85,6 +87,13 @@ func newIDP(t testing.TB, w *world) *idp {
 		}
 	}))
 	t.Cleanup(i.Close)
+	p := upstream.Provider{ID: id, Name: "Acme", Issuer: i.URL, ClientID: "gatehouse"}
+	for _, f := range change {
+		f(&p)
+	}
+	if i.as, err = w.others.Create(t.Context(), p, "sesame"); err != nil {
+		t.Fatal(err)
+	}
 	return i
 }
 
@@ -194,34 +203,60 @@ func (i *idp) signIn(t testing.TB, away string, who person) string {
 	return back.Path + "?" + url.Values{"code": {code}, "state": {q.Get("state")}, "iss": {i.URL}}.Encode()
 }
 
-// provider registers i; change adjusts it.
-func (i *idp) provider(t testing.TB, id string, change ...func(p *upstream.Provider)) upstream.Provider {
+// acme is a world where people may sign in at a provider.
+func acme(t testing.TB, change ...func(p *upstream.Provider)) (*world, *idp) {
 	t.Helper()
-	p := upstream.Provider{ID: id, Name: "Acme", Issuer: i.URL, ClientID: "gatehouse"}
-	for _, f := range change {
-		f(&p)
-	}
-	p, err := i.w.others.Create(t.Context(), p, "sesame")
-	if err != nil {
+	w := newWorld(t)
+	return w, newIDP(t, w, "acme", change...)
+}
+
+// acmeOfAlice is one where Alice does so as Ada.
+func acmeOfAlice(t testing.TB, change ...func(p *upstream.Provider)) (*world, *idp, identity.User) {
+	t.Helper()
+	w, i := acme(t, change...)
+	u := w.person(t, alice)
+	i.link(t, u, "ada-at-acme")
+	return w, i, u
+}
+
+// change is what the operator does to it later.
+func (i *idp) change(t testing.TB, change func(p *upstream.Provider)) {
+	t.Helper()
+	change(&i.as)
+	if _, err := i.w.others.Update(t.Context(), i.as, ""); err != nil {
 		t.Fatal(err)
 	}
-	return p
+}
+
+// link makes an account there a way into a person's.
+func (i *idp) link(t testing.TB, u identity.User, subject string) {
+	t.Helper()
+	if err := i.w.people.Link(t.Context(), u.ID, identity.Elsewhere{Provider: i.as.ID, Issuer: i.URL, Subject: subject, Label: "ada@acme.example"}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// links fails unless a person has so many accounts elsewhere.
+func (w *world) links(t testing.TB, u identity.User, want int) []identity.Linked {
+	t.Helper()
+	list, err := w.people.LinkedAccounts(t.Context(), u.ID)
+	if err != nil || len(list) != want {
+		t.Fatalf("links %+v, %v, want %d", list, err, want)
+	}
+	return list
 }
 
 func trusted(p *upstream.Provider) { p.TrustEmail = true }
 
-// go1 presses the provider's button on a page and comes back as who.
-func (b *browser) byProvider(t testing.TB, i *idp, p page, id string, who person) page {
-	t.Helper()
-	p = b.press(p, "provider-"+id, nil)
-	return b.get(i.signIn(t, p.away, who))
+// byProvider presses the provider's button on a page and comes back as who.
+func (b *browser) byProvider(i *idp, p page, who person) page {
+	b.t.Helper()
+	return b.get(i.signIn(b.t, b.press(p, "provider-"+i.as.ID, nil).away, who))
 }
 
-func (w *world) linked(t testing.TB, u identity.User, i *idp, id, subject string) {
-	t.Helper()
-	if err := w.people.Link(t.Context(), u.ID, identity.Elsewhere{Provider: id, Issuer: i.URL, Subject: subject, Label: "ada@acme.example"}); err != nil {
-		t.Fatal(err)
-	}
+func (b *browser) signInAt(i *idp, who person) page {
+	b.t.Helper()
+	return b.byProvider(i, b.get("/login"), who)
 }
 
 func atAccount(t testing.TB, p page) page {
@@ -241,17 +276,12 @@ func nobodyIn(t testing.TB, b *browser) {
 
 func TestSignInElsewhere(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	i := newIDP(t, w)
-	i.provider(t, "acme")
-	u := w.person(t, alice)
-	w.linked(t, u, i, "acme", "ada-at-acme")
+	w, i, u := acmeOfAlice(t)
 	b := w.browser(t)
 	before := b.cookie("gatehouse-session")
-	atAccount(t, b.byProvider(t, i, b.get("/login").says("Continue with Acme"), "acme", ada()))
-	s, err := w.people.Session(t.Context(), b.cookie("gatehouse-session"))
-	if err != nil || s.UserID != u.ID || !slices.Equal(s.AMR, []string{"fed"}) || s.ACR() != identity.ACRPassword || b.cookie("gatehouse-session") == before {
-		t.Errorf("session %+v, %v", s, err)
+	atAccount(t, b.byProvider(i, b.get("/login").says("Continue with Acme"), ada()))
+	if s := b.session(w); s.UserID != u.ID || !slices.Equal(s.AMR, []string{"fed"}) || s.ACR() != identity.ACRPassword || b.cookie("gatehouse-session") == before {
+		t.Errorf("session %+v", s)
 	}
 	acts, err := w.pages.Audit.Trail(t.Context(), u.ID, audit.Position{}, 10)
 	if err != nil || !slices.ContainsFunc(acts, func(e audit.Entry) bool { return e.Action == "linked.check" && e.Detail["provider"] == "acme" }) {
@@ -262,10 +292,7 @@ func TestSignInElsewhere(t *testing.T) {
 // The app's request survives the trip, in two tabs at once.
 func TestSignInElsewhereForTwoAppsAtOnce(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	i := newIDP(t, w)
-	i.provider(t, "acme")
-	w.linked(t, w.person(t, alice), i, "acme", "ada-at-acme")
+	w, i, _ := acmeOfAlice(t)
 	b := w.browser(t)
 	first := b.press(b.get(authorize(w.app(t, func(c *oauth.Client) { c.Name = "First" }), nil)), "provider-acme", nil).away
 	second := b.press(b.get(authorize(w.app(t, func(c *oauth.Client) { c.Name = "Second" }), nil)), "provider-acme", nil).away
@@ -275,18 +302,16 @@ func TestSignInElsewhereForTwoAppsAtOnce(t *testing.T) {
 
 func TestNewPersonByTrustedProvider(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	i := newIDP(t, w)
-	i.provider(t, "acme", trusted, func(p *upstream.Provider) { p.Claims = map[string]string{"nickname": "name", "gender": "sub"} })
+	w, i := acme(t, trusted, func(p *upstream.Provider) { p.Claims = map[string]string{"nickname": "name", "gender": "sub"} })
 	b := w.browser(t)
-	atAccount(t, b.byProvider(t, i, b.get("/register"), "acme", ada(person{"locale": strings.Repeat("x", 900)})))
+	atAccount(t, b.byProvider(i, b.get("/register"), ada(person{"locale": strings.Repeat("x", 900)})))
 	u, err := w.people.UserByEmail(t.Context(), "ada@acme.example")
 	if err != nil || !u.EmailVerified || u.HasPassword || u.Profile.Name != "Ada Example" || u.Profile.Nickname != "Ada Example" || u.Profile.Locale != "" {
 		t.Errorf("person %+v, %v", u, err)
 	}
 	// And again, as the same person.
 	other := w.browser(t)
-	atAccount(t, other.byProvider(t, i, other.get("/login"), "acme", ada(person{"email": "new@acme.example"})))
+	atAccount(t, other.signInAt(i, ada(person{"email": "new@acme.example"})))
 	if again, err := w.people.User(t.Context(), u.ID); err != nil || again.Email != u.Email {
 		t.Errorf("the second sign-in changed the address to %s, %v", again.Email, err)
 	}
@@ -296,13 +321,11 @@ func TestNewPersonByTrustedProvider(t *testing.T) {
 // known and one that is not (account enumeration).
 func TestNewPersonByUntrustedProviderProvesTheAddress(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	i := newIDP(t, w)
-	i.provider(t, "acme")
+	w, i := acme(t)
 	u := w.person(t, alice)
 	say := func(email, subject string) (string, page) {
 		b := w.browser(t)
-		p := b.byProvider(t, i, b.get("/login"), "acme", ada(person{"email": email, "sub": subject, "preferred_username": "x"}))
+		p := b.signInAt(i, ada(person{"email": email, "sub": subject, "preferred_username": "x"}))
 		p.want(http.StatusOK, "connect-submit", "create-submit")
 		first := strings.ReplaceAll(p.text(), email, "EMAIL")
 		p = b.press(p, "create-submit", nil)
@@ -314,14 +337,12 @@ func TestNewPersonByUntrustedProviderProvesTheAddress(t *testing.T) {
 	if known != unknown {
 		t.Errorf("a known address shows\n%s\nan unknown one\n%s", known, unknown)
 	}
-	if list, err := w.people.LinkedAccounts(t.Context(), u.ID); err != nil || len(list) != 0 {
-		t.Errorf("the known account has links %+v, %v", list, err)
-	}
+	w.links(t, u, 0)
 	b := w.browser(t)
-	b.byProvider(t, i, b.get("/login"), "acme", ada()).want(http.StatusOK, "verify-resend") // signed in, but the address is still to be proven
+	b.signInAt(i, ada()).want(http.StatusOK, "verify-resend") // signed in, but the address is still to be proven
 	b.press(b.get(w.mailLink(t, "ada@acme.example")), "verify-submit", nil)
 	other := w.browser(t)
-	atAccount(t, other.byProvider(t, i, other.get("/login"), "acme", ada()))
+	atAccount(t, other.signInAt(i, ada()))
 }
 
 // A provider says whatever address it likes. That of a known account must not open it (account takeover by linking, nOAuth).
@@ -345,16 +366,12 @@ func TestAttackTakeoverByAddressOfTheProvider(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t)
-			i := newIDP(t, w)
-			i.provider(t, "acme", change)
+			w, i := acme(t, change)
 			u := w.person(t, alice)
 			b := w.browser(t)
-			b.byProvider(t, i, b.get("/login"), "acme", person{"sub": "mallory", "email": alice, "upn": alice, "email_verified": true}).want(http.StatusOK, "connect-submit")
+			b.signInAt(i, person{"sub": "mallory", "email": alice, "upn": alice, "email_verified": true}).want(http.StatusOK, "connect-submit")
 			nobodyIn(t, b)
-			if list, err := w.people.LinkedAccounts(t.Context(), u.ID); err != nil || len(list) != 0 {
-				t.Errorf("links %+v, %v", list, err)
-			}
+			w.links(t, u, 0)
 		})
 	}
 }
@@ -364,12 +381,10 @@ func TestLinkByAddressWhereTheOperatorSaidSo(t *testing.T) {
 	owns := func(p *upstream.Provider) {
 		p.TrustEmail, p.LinkByEmail, p.Domains = true, true, []string{"example.com"}
 	}
-	w := newWorld(t)
-	i := newIDP(t, w)
-	i.provider(t, "acme", owns)
+	w, i := acme(t, owns)
 	w.person(t, alice)
 	b := w.browser(t)
-	atAccount(t, b.byProvider(t, i, b.get("/login"), "acme", ada(person{"email": "ALICE@example.com"})))
+	atAccount(t, b.signInAt(i, ada(person{"email": "ALICE@example.com"})))
 	if m := w.mailTo(t, alice); !strings.Contains(m.Subject, "A new way to sign in") {
 		t.Errorf("the mail says %q", m.Subject)
 	}
@@ -377,43 +392,38 @@ func TestLinkByAddressWhereTheOperatorSaidSo(t *testing.T) {
 	// The provider has not verified it.
 	w.person(t, "bob@example.com")
 	other := w.browser(t)
-	other.byProvider(t, i, other.get("/login"), "acme", person{"sub": "bob", "email": "bob@example.com", "email_verified": false}).want(http.StatusOK, "connect-submit")
+	other.signInAt(i, person{"sub": "bob", "email": "bob@example.com", "email_verified": false}).want(http.StatusOK, "connect-submit")
 	// Whoever made the account here has not proven it.
 	if _, err := w.people.Create(t.Context(), identity.NewUser{Email: "eve@example.com", Password: password}); err != nil {
 		t.Fatal(err)
 	}
 	third := w.browser(t)
-	third.byProvider(t, i, third.get("/login"), "acme", person{"sub": "eve", "email": "eve@example.com", "email_verified": true}).want(http.StatusOK, "connect-submit")
+	third.signInAt(i, person{"sub": "eve", "email": "eve@example.com", "email_verified": true}).want(http.StatusOK, "connect-submit")
 	nobodyIn(t, third)
 }
 
 // Linking takes the proof of the account here, with its second factor.
 func TestConnectExistingAccount(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	i := newIDP(t, w)
-	i.provider(t, "acme")
+	w, i := acme(t)
 	u := w.person(t, alice)
 	code, _ := w.enrol(t, u)
 	c := w.app(t)
 	b := w.browser(t)
-	p := b.byProvider(t, i, b.get(authorize(c, nil)), "acme", ada())
+	p := b.byProvider(i, b.get(authorize(c, nil)), ada())
 	p = b.press(p.says("ada@acme.example", "Acme"), "connect-submit", map[string]string{"email": alice, "password": "wrong wrong wrong"}).want(http.StatusUnprocessableEntity, "connect-submit")
 	p = b.press(p, "connect-submit", map[string]string{"email": alice, "password": password}).want(http.StatusOK, "code-submit")
-	if list, _ := w.people.LinkedAccounts(t.Context(), u.ID); len(list) != 0 {
-		t.Fatal("linked before the second factor")
-	}
+	w.links(t, u, 0) // not before the second factor
 	b.press(p, "code-submit", map[string]string{"code": code()}).want(http.StatusOK, "consent-allow")
-	list, err := w.people.LinkedAccounts(t.Context(), u.ID)
-	if err != nil || len(list) != 1 || list[0].Subject != "ada-at-acme" {
-		t.Fatalf("links %+v, %v", list, err)
+	if got := w.links(t, u, 1)[0].Subject; got != "ada-at-acme" {
+		t.Errorf("linked to %s", got)
 	}
 	if m := w.mailTo(t, alice); !strings.Contains(m.Subject, "A new way to sign in") {
 		t.Errorf("the mail says %q", m.Subject)
 	}
 	// The second factor here is asked for still.
 	other := w.browser(t)
-	p = other.byProvider(t, i, other.get("/login"), "acme", ada()).want(http.StatusOK, "code-submit")
+	p = other.signInAt(i, ada()).want(http.StatusOK, "code-submit")
 	nobodyIn(t, other)
 	atAccount(t, other.press(p, "code-submit", map[string]string{"code": code()}))
 }
@@ -421,16 +431,12 @@ func TestConnectExistingAccount(t *testing.T) {
 // Somebody leaves an account of theirs waiting in a browser. Who signs in there afterwards, in the usual way, must not get it linked.
 func TestAttackGuestLeftBehind(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	i := newIDP(t, w)
-	i.provider(t, "acme")
+	w, i := acme(t)
 	u := w.person(t, alice)
 	b := w.browser(t)
-	b.byProvider(t, i, b.get("/login"), "acme", ada(person{"sub": "mallory"})).want(http.StatusOK, "connect-submit")
+	b.signInAt(i, ada(person{"sub": "mallory"})).want(http.StatusOK, "connect-submit")
 	atAccount(t, b.signIn(alice))
-	if list, err := w.people.LinkedAccounts(t.Context(), u.ID); err != nil || len(list) != 0 {
-		t.Errorf("links %+v, %v", list, err)
-	}
+	w.links(t, u, 0)
 }
 
 // trustsAMR is a provider whose second factor counts.
@@ -448,22 +454,17 @@ func TestSecondFactorElsewhere(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t)
-			i := newIDP(t, w)
-			i.provider(t, "acme", func(p *upstream.Provider) { p.TrustAMR = test.trust })
-			u := w.person(t, alice)
-			w.linked(t, u, i, "acme", "ada-at-acme")
+			w, i, u := acmeOfAlice(t, func(p *upstream.Provider) { p.TrustAMR = test.trust })
 			w.enrol(t, u)
 			b := w.browser(t)
-			p := b.byProvider(t, i, b.get("/login"), "acme", ada(person{"amr": test.amr}))
+			p := b.signInAt(i, ada(person{"amr": test.amr}))
 			if test.local {
 				p.want(http.StatusOK, "code-submit")
 				return
 			}
 			atAccount(t, p)
-			s, err := w.people.Session(t.Context(), b.cookie("gatehouse-session"))
-			if err != nil || s.ACR() != identity.ACRMFA || slices.Contains(s.AMR, "nonsense") {
-				t.Errorf("session %+v, %v", s, err)
+			if s := b.session(w); s.ACR() != identity.ACRMFA || slices.Contains(s.AMR, "nonsense") {
+				t.Errorf("session %+v", s)
 			}
 		})
 	}
@@ -490,6 +491,8 @@ func TestAttackForgedIDToken(t *testing.T) {
 			return i.sign(claims)
 		}
 	}
+	w := newWorld(t)
+	u := w.person(t, alice)
 	for name, token := range map[string]func(i *idp, claims map[string]any) string{
 		"swapped nonce":        with(person{"nonce": "of another trip"}),
 		"no nonce":             with(person{"nonce": nil}),
@@ -533,15 +536,13 @@ func TestAttackForgedIDToken(t *testing.T) {
 			return signed(jose.SigningKey{Algorithm: jose.RS256, Key: jose.JSONWebKey{Key: foreign, KeyID: "k1"}}, claims)
 		},
 	} {
+		i := newIDP(t, w, "p"+strings.ToLower(rand.Text()), trusted)
+		i.link(t, u, "ada-at-acme")
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t)
-			i := newIDP(t, w)
-			i.provider(t, "acme", trusted)
-			w.linked(t, w.person(t, alice), i, "acme", "ada-at-acme")
 			i.token = func(claims map[string]any) string { return token(i, claims) }
 			b := w.browser(t)
-			b.byProvider(t, i, b.get("/login"), "acme", ada()).want(http.StatusOK, "login-submit").says("could not be asked")
+			b.signInAt(i, ada()).want(http.StatusOK, "login-submit").says("could not be asked")
 			nobodyIn(t, b)
 		})
 	}
@@ -549,12 +550,10 @@ func TestAttackForgedIDToken(t *testing.T) {
 
 func TestAttackUserInfoOfSomebodyElse(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	i := newIDP(t, w)
-	i.provider(t, "acme", trusted)
+	w, i := acme(t, trusted)
 	i.userinfo = func(claims map[string]any) { claims["sub"] = "somebody-else" }
 	b := w.browser(t)
-	b.byProvider(t, i, b.get("/login"), "acme", ada()).want(http.StatusOK, "login-submit").says("could not be asked")
+	b.signInAt(i, ada()).want(http.StatusOK, "login-submit").says("could not be asked")
 }
 
 // A hostile provider sends the browser with its own code to the redirect URI of an honest one, or with the honest one's code to
@@ -562,10 +561,8 @@ func TestAttackUserInfoOfSomebodyElse(t *testing.T) {
 func TestAttackMixUp(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	honest, evil := newIDP(t, w), newIDP(t, w)
-	honest.provider(t, "acme", trusted)
-	evil.provider(t, "evil", trusted, func(p *upstream.Provider) { p.Name = "Evil" })
-	w.linked(t, w.person(t, alice), honest, "acme", "ada-at-acme")
+	honest, evil := newIDP(t, w, "acme", trusted), newIDP(t, w, "evil", trusted, func(p *upstream.Provider) { p.Name = "Evil" })
+	honest.link(t, w.person(t, alice), "ada-at-acme")
 	start := func(b *browser, id string) string {
 		return b.press(b.get("/login"), "provider-"+id, nil).away
 	}
@@ -588,10 +585,7 @@ func TestAttackMixUp(t *testing.T) {
 
 func TestAttackReplayedState(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	i := newIDP(t, w)
-	i.provider(t, "acme")
-	w.linked(t, w.person(t, alice), i, "acme", "ada-at-acme")
+	w, i, _ := acmeOfAlice(t)
 	b := w.browser(t)
 	away := b.press(b.get("/login"), "provider-acme", nil).away
 	cookies := b.jar.Cookies(b.origin)
@@ -607,11 +601,9 @@ func TestAttackReplayedState(t *testing.T) {
 // An attacker sends somebody the end of a sign-in that began in the attacker's browser (login CSRF).
 func TestAttackStateOfAnotherBrowser(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	i := newIDP(t, w)
-	i.provider(t, "acme")
+	w, i := acme(t)
 	mallory := w.person(t, "mallory@example.com")
-	w.linked(t, mallory, i, "acme", "mallory")
+	i.link(t, mallory, "mallory")
 	attacker, victim := w.browser(t), w.browser(t)
 	path := i.signIn(t, attacker.press(attacker.get("/login"), "provider-acme", nil).away, ada(person{"sub": "mallory"}))
 	victim.get(path).want(http.StatusBadRequest, "error-page")
@@ -633,7 +625,7 @@ func TestAttackStateOfAnotherBrowser(t *testing.T) {
 func TestAttackTripBegunByAnotherSite(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	newIDP(t, w).provider(t, "acme")
+	newIDP(t, w, "acme")
 	b := w.browser(t)
 	p := b.roundTrip(http.MethodPost, "/login/acme/start", url.Values{}, http.Header{"Sec-Fetch-Site": {"cross-site"}})
 	if p.status != http.StatusForbidden {
@@ -656,6 +648,7 @@ func TestAttackAnswersOfTheProvider(t *testing.T) {
 			}
 		}
 	}
+	w := newWorld(t)
 	for name, test := range map[string]struct {
 		path   string
 		answer func(w http.ResponseWriter, r *http.Request)
@@ -677,11 +670,9 @@ func TestAttackAnswersOfTheProvider(t *testing.T) {
 		"slow token endpoint":           {"/token", func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }},
 		"private endpoints by metadata": {"/.well-known/openid-configuration", nil},
 	} {
+		i := newIDP(t, w, "p"+strings.ToLower(rand.Text()), trusted)
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t)
-			i := newIDP(t, w)
-			i.provider(t, "acme", trusted)
 			i.answer = func(w http.ResponseWriter, r *http.Request) bool {
 				if r.URL.Path != test.path || test.answer == nil {
 					return false
@@ -694,11 +685,11 @@ func TestAttackAnswersOfTheProvider(t *testing.T) {
 				i.metadata = map[string]any{"token_endpoint": "https://169.254.169.254/token", "jwks_uri": "https://10.0.0.1/keys"}
 			}
 			b := w.browser(t)
-			p := b.press(b.get("/login"), "provider-acme", nil)
+			p := b.press(b.get("/login"), "provider-"+i.as.ID, nil)
 			if p.away != "" {
 				p = b.get(i.signIn(t, p.away, ada()))
 			}
-			p.want(http.StatusOK, "login-submit", "provider-acme").says("could not be asked")
+			p.want(http.StatusOK, "login-submit", "provider-"+i.as.ID).says("could not be asked")
 			nobodyIn(t, b)
 		})
 	}
@@ -706,9 +697,7 @@ func TestAttackAnswersOfTheProvider(t *testing.T) {
 
 func TestProviderSaysNo(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	i := newIDP(t, w)
-	i.provider(t, "acme")
+	w, i := acme(t)
 	w.person(t, alice)
 	c := w.app(t)
 	b := w.browser(t)
@@ -723,7 +712,7 @@ func TestProviderSaysNo(t *testing.T) {
 func TestReturnWithoutATrip(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	newIDP(t, w).provider(t, "acme")
+	newIDP(t, w, "acme")
 	b := w.browser(t)
 	for _, query := range []string{"", "?state=x&code=y", "?state=" + strings.Repeat("A", 43) + "&code=y", "?error=access_denied", "?state=" + strings.Repeat("A", 43)} {
 		b.get("/login/acme/callback"+query).want(http.StatusBadRequest, "error-page").says("Sign in")
@@ -736,20 +725,15 @@ func TestReturnWithoutATrip(t *testing.T) {
 
 func TestDisabledProviderStopsEverything(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	i := newIDP(t, w)
-	n := i.provider(t, "acme", trusted, func(p *upstream.Provider) { p.Domains, p.Require = []string{"acme.example"}, true })
+	w, i := acme(t, trusted, func(p *upstream.Provider) { p.Domains, p.Require = []string{"acme.example"}, true })
 	u := w.person(t, alice)
-	w.linked(t, u, i, "acme", "ada-at-acme")
+	i.link(t, u, "ada-at-acme")
 	code, _ := w.enrol(t, u)
 	under, waiting, guest := w.browser(t), w.browser(t), w.browser(t)
 	path := i.signIn(t, under.press(under.get("/login"), "provider-acme", nil).away, ada())
-	second := waiting.byProvider(t, i, waiting.get("/login"), "acme", ada()).want(http.StatusOK, "code-submit")
-	connect := guest.byProvider(t, i, guest.get("/login"), "acme", person{"sub": "guest", "email": "guest@elsewhere.example"}).want(http.StatusOK, "create-submit")
-	n.Disabled = true
-	if _, err := w.others.Update(t.Context(), n, ""); err != nil {
-		t.Fatal(err)
-	}
+	second := waiting.signInAt(i, ada()).want(http.StatusOK, "code-submit")
+	connect := guest.signInAt(i, person{"sub": "guest", "email": "guest@elsewhere.example"}).want(http.StatusOK, "create-submit")
+	i.change(t, func(p *upstream.Provider) { p.Disabled = true })
 	under.get(path).want(http.StatusOK, "login-submit").says("no longer be used")
 	nobodyIn(t, under)
 	waiting.press(second, "code-submit", map[string]string{"code": code()}).want(http.StatusOK, "login-submit")
@@ -767,9 +751,7 @@ func TestDisabledProviderStopsEverything(t *testing.T) {
 
 func TestDomainGoesToItsProvider(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	i := newIDP(t, w)
-	n := i.provider(t, "acme", func(p *upstream.Provider) { p.Domains, p.Hidden = []string{"example.com"}, true })
+	w, i := acme(t, func(p *upstream.Provider) { p.Domains, p.Hidden = []string{"example.com"}, true })
 	w.person(t, alice)
 	b := w.browser(t)
 	p := b.get("/login")
@@ -794,10 +776,7 @@ func TestDomainGoesToItsProvider(t *testing.T) {
 	b.get(first.url.RequestURI()).want(http.StatusOK, "login-submit")
 	atAccount(t, w.browser(t).signIn(alice)) // passwords work still
 
-	n.Require = true
-	if _, err := w.others.Update(t.Context(), n, ""); err != nil {
-		t.Fatal(err)
-	}
+	i.change(t, func(p *upstream.Provider) { p.Require = true })
 	if away := w.browser(t).signIn(alice).away; !strings.HasPrefix(away, i.URL) {
 		t.Errorf("the right password of a domain that signs in elsewhere leads to %q", away)
 	}
@@ -811,11 +790,10 @@ func TestDomainGoesToItsProvider(t *testing.T) {
 func TestAttackDomainOfAnotherProvider(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	owner, evil := newIDP(t, w), newIDP(t, w)
-	owner.provider(t, "acme", func(p *upstream.Provider) { p.Domains, p.Require = []string{"acme.example"}, true })
-	evil.provider(t, "evil", trusted)
+	newIDP(t, w, "acme", func(p *upstream.Provider) { p.Domains, p.Require = []string{"acme.example"}, true })
+	evil := newIDP(t, w, "evil", trusted)
 	b := w.browser(t)
-	p := b.byProvider(t, evil, b.get("/login"), "evil", ada()).want(http.StatusOK, "connect-submit")
+	p := b.signInAt(evil, ada()).want(http.StatusOK, "connect-submit")
 	if p.id("create-submit") != nil {
 		t.Error("an account is offered")
 	}
@@ -840,10 +818,9 @@ func TestAttackRegistrationByProviderWhenOff(t *testing.T) {
 		t.Run(signUp, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, func(c *Config) { c.Registration = false })
-			i := newIDP(t, w)
-			i.provider(t, "acme", trusted, func(p *upstream.Provider) { p.SignUp = signUp })
+			i := newIDP(t, w, "acme", trusted, func(p *upstream.Provider) { p.SignUp = signUp })
 			b := w.browser(t)
-			p := b.byProvider(t, i, b.get("/login"), "acme", ada())
+			p := b.signInAt(i, ada())
 			if !want {
 				path, values := p.want(http.StatusOK, "connect-submit").form("connect-submit")
 				values.Set("do", "create")
@@ -859,47 +836,34 @@ func TestAttackRegistrationByProviderWhenOff(t *testing.T) {
 
 func TestLinkAndUnlinkInTheAccount(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	i := newIDP(t, w)
-	i.provider(t, "acme")
-	u := w.person(t, alice)
-	b := w.browser(t)
-	b.signIn(alice)
+	w, i := acme(t)
+	b, u := w.member(t, alice)
 	w.clock.forward(freshness)
 	p := b.press(b.get("/account/linked"), "link-acme", nil).want(http.StatusOK, "confirm-submit") // fresh authentication first
 	p = b.press(p, "confirm-submit", map[string]string{"password": password})
 	back := i.signIn(t, b.press(p, "link-acme", nil).away, ada())
-	p = b.get(back).want(http.StatusOK, "done", "linked").says("ada@acme.example", "The account is linked")
+	b.get(back).want(http.StatusOK, "done", "linked").says("ada@acme.example", "The account is linked")
 	if m := w.mailTo(t, alice); !strings.Contains(m.Subject, "A new way to sign in") {
 		t.Errorf("the mail says %q", m.Subject)
 	}
 	other := w.browser(t)
-	atAccount(t, other.byProvider(t, i, other.get("/login"), "acme", ada()))
+	atAccount(t, other.signInAt(i, ada()))
 
 	// The same account elsewhere for somebody else.
-	w.person(t, "mallory@example.com")
-	m := w.browser(t)
-	m.signIn("mallory@example.com")
+	m, _ := w.member(t, "mallory@example.com")
 	m.get(i.signIn(t, m.press(m.get("/account/linked"), "link-acme", nil).away, ada())).says("linked to another account")
 
-	list, err := w.people.LinkedAccounts(t.Context(), u.ID)
-	if err != nil || len(list) != 1 {
-		t.Fatalf("links %+v, %v", list, err)
-	}
-	b.post("/account/linked/remove", url.Values{"key": {list[0].Key}}).want(http.StatusOK, "done").says("no longer linked")
+	b.post("/account/linked/remove", url.Values{"key": {w.links(t, u, 1)[0].Key}}).want(http.StatusOK, "done").says("no longer linked")
 	nobodyIn(t, other) // it came by the provider
 	if m := w.mailTo(t, alice); !strings.Contains(m.Subject, "was removed") {
 		t.Errorf("the mail says %q", m.Subject)
 	}
-	_ = p
 }
 
 // Somebody's sign-in at a provider ends in a browser where meanwhile somebody else is signed in.
 func TestAttackLinkIntoAnotherSession(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	i := newIDP(t, w)
-	i.provider(t, "acme")
+	w, i := acme(t)
 	w.person(t, "mallory@example.com")
 	victim := w.person(t, alice)
 	b := w.browser(t)
@@ -908,46 +872,29 @@ func TestAttackLinkIntoAnotherSession(t *testing.T) {
 	b.press(b.get("/logout"), "logout-confirm", nil)
 	b.signIn(alice)
 	b.get(path).want(http.StatusConflict, "error-page")
-	if list, err := w.people.LinkedAccounts(t.Context(), victim.ID); err != nil || len(list) != 0 {
-		t.Errorf("links %+v, %v", list, err)
-	}
+	w.links(t, victim, 0)
 }
 
 func TestLastWayInStays(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	i := newIDP(t, w)
-	i.provider(t, "acme", trusted)
+	w, i := acme(t, trusted)
 	b := w.browser(t)
-	b.byProvider(t, i, b.get("/login"), "acme", ada())
+	b.signInAt(i, ada())
 	u, err := w.people.UserByEmail(t.Context(), "ada@acme.example")
 	if err != nil {
 		t.Fatal(err)
 	}
-	list, err := w.people.LinkedAccounts(t.Context(), u.ID)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b.post("/account/linked/remove", url.Values{"key": {list[0].Key}}).want(http.StatusOK).says("only way in")
+	b.post("/account/linked/remove", url.Values{"key": {w.links(t, u, 1)[0].Key}}).want(http.StatusOK).says("only way in")
 	b.get("/account/password").want(http.StatusOK, "set-password").says("no password yet")
 }
 
 // A person without password proves anew who they are where they signed in, and only if they were asked there.
 func TestConfirmElsewhere(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	i := newIDP(t, w)
-	i.provider(t, "acme", trusted)
+	w, i := acme(t, trusted)
 	b := w.browser(t)
-	b.byProvider(t, i, b.get("/login"), "acme", ada())
-	id := func() string {
-		s, err := w.people.Session(t.Context(), b.cookie("gatehouse-session"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return s.ID
-	}
-	before := id()
+	b.signInAt(i, ada())
+	before := b.session(w).ID
 	w.clock.forward(freshness)
 	ask := func() string {
 		p := b.get("/account/email").want(http.StatusOK, "confirm-acme", "set-password")
@@ -964,8 +911,8 @@ func TestConfirmElsewhere(t *testing.T) {
 	b.get(i.signIn(t, ask(), ada(person{"auth_time": w.clock.now().Add(-time.Hour).Unix()}))).want(http.StatusOK, "confirm-acme").says("without asking")
 	b.get(i.signIn(t, ask(), ada(person{"sub": "mallory", "auth_time": w.clock.now().Unix()}))).want(http.StatusOK, "confirm-acme").says("cannot sign in here")
 	p := b.get(i.signIn(t, ask(), ada(person{"auth_time": w.clock.now().Unix()})))
-	if p.url.Path != "/account/email" || id() != before {
-		t.Errorf("at %s in session %s, want /account/email in %s", p.url, id(), before)
+	if p.url.Path != "/account/email" || b.session(w).ID != before {
+		t.Errorf("at %s in session %s, want /account/email in %s", p.url, b.session(w).ID, before)
 	}
 }
 
@@ -979,10 +926,9 @@ func TestGitHub(t *testing.T) {
 		}}
 	}
 	w := newWorld(t)
-	i := newIDP(t, w)
-	i.provider(t, "github", github)
+	i := newIDP(t, w, "github", github)
 	b := w.browser(t)
-	atAccount(t, b.byProvider(t, i, b.get("/login"), "github", octo(true)))
+	atAccount(t, b.signInAt(i, octo(true)))
 	u, err := w.people.UserByEmail(t.Context(), "octo@example.com")
 	if err != nil || !u.EmailVerified || u.Profile.Name != "Octo Cat" || u.Profile.Nickname != "octo" {
 		t.Errorf("person %+v, %v", u, err)
@@ -992,20 +938,18 @@ func TestGitHub(t *testing.T) {
 	t.Run("AttackUnverifiedPrimary", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
-		i := newIDP(t, w)
-		i.provider(t, "github", github, func(p *upstream.Provider) { p.LinkByEmail, p.Domains = true, []string{"example.com"} })
+		i := newIDP(t, w, "github", github, func(p *upstream.Provider) { p.LinkByEmail, p.Domains = true, []string{"example.com"} })
 		w.person(t, "octo@example.com")
 		b := w.browser(t)
-		b.byProvider(t, i, b.get("/login"), "github", octo(false)).want(http.StatusOK, "connect-submit")
+		b.signInAt(i, octo(false)).want(http.StatusOK, "connect-submit")
 		nobodyIn(t, b)
 	})
 	t.Run("AttackNoID", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
-		i := newIDP(t, w)
-		i.provider(t, "github", github)
+		i := newIDP(t, w, "github", github)
 		b := w.browser(t)
-		b.byProvider(t, i, b.get("/login"), "github", person{"login": "octo"}).want(http.StatusOK, "login-submit").says("could not be asked")
+		b.signInAt(i, person{"login": "octo"}).want(http.StatusOK, "login-submit").says("could not be asked")
 	})
 }
 
@@ -1028,18 +972,16 @@ func TestAttackMicrosoftTenant(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t)
-			i := newIDP(t, w)
+			w, i := acme(t, func(p *upstream.Provider) {
+				p.Kind, p.Tenants, p.TrustEmail, p.Issuer = upstream.Microsoft, test.allowed, true, p.Issuer+"/common/v2.0"
+			})
 			i.metadata = map[string]any{"issuer": i.URL + "/{tenantid}/v2.0", "authorization_response_iss_parameter_supported": false}
 			i.answer = func(_ http.ResponseWriter, r *http.Request) bool {
 				r.URL.Path = strings.TrimPrefix(r.URL.Path, "/common/v2.0")
 				return false
 			}
-			i.provider(t, "ms", func(p *upstream.Provider) {
-				p.Kind, p.Issuer, p.Tenants, p.TrustEmail, p.Name = upstream.Microsoft, i.URL+"/common/v2.0", test.allowed, true, "Microsoft"
-			})
 			b := w.browser(t)
-			back := i.signIn(t, b.press(b.get("/login"), "provider-ms", nil).away, ada(person{"tid": test.tid, "iss": i.URL + "/" + test.iss + "/v2.0", "xms_edov": true}))
+			back := i.signIn(t, b.press(b.get("/login"), "provider-acme", nil).away, ada(person{"tid": test.tid, "iss": i.URL + "/" + test.iss + "/v2.0", "xms_edov": true}))
 			p := b.get(strings.Replace(back, "iss=", "x=", 1))
 			if test.in {
 				atAccount(t, p)
@@ -1053,12 +995,10 @@ func TestAttackMicrosoftTenant(t *testing.T) {
 // A name that a provider made up is shown as text.
 func TestAttackMarkupFromTheProvider(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	i := newIDP(t, w)
-	i.provider(t, "acme")
+	w, i := acme(t)
 	b := w.browser(t)
 	evil := `<script>alert(1)</script>`
-	p := b.byProvider(t, i, b.get("/login"), "acme", person{"sub": "x", "preferred_username": evil})
+	p := b.signInAt(i, person{"sub": "x", "preferred_username": evil})
 	if strings.Contains(p.body, evil) || !strings.Contains(p.body, html.EscapeString(evil)) {
 		t.Errorf("the page holds\n%s", p.body)
 	}
@@ -1067,13 +1007,9 @@ func TestAttackMarkupFromTheProvider(t *testing.T) {
 // An app that asks for a fresh sign-in is not told of one that never took place.
 func TestAttackSilentReturnForAFreshSignIn(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	i := newIDP(t, w)
-	i.provider(t, "acme")
-	u := w.person(t, alice)
-	w.linked(t, u, i, "acme", "ada-at-acme")
+	w, i, _ := acmeOfAlice(t)
 	b := w.browser(t)
 	p := b.get(authorize(w.app(t), url.Values{"prompt": {"login"}}))
-	p = b.byProvider(t, i, p, "acme", ada(person{"auth_time": w.clock.now().Add(-time.Hour).Unix()})).want(http.StatusOK, "login-submit").says("without asking")
-	b.byProvider(t, i, p, "acme", ada(person{"auth_time": w.clock.now().Unix()})).want(http.StatusOK, "consent-allow")
+	p = b.byProvider(i, p, ada(person{"auth_time": w.clock.now().Add(-time.Hour).Unix()})).want(http.StatusOK, "login-submit").says("without asking")
+	b.byProvider(i, p, ada(person{"auth_time": w.clock.now().Unix()})).want(http.StatusOK, "consent-allow")
 }
