@@ -492,7 +492,6 @@ func TestAttackForgedIDToken(t *testing.T) {
 		}
 	}
 	w := newWorld(t)
-	u := w.person(t, alice)
 	for name, token := range map[string]func(i *idp, claims map[string]any) string{
 		"swapped nonce":        with(person{"nonce": "of another trip"}),
 		"no nonce":             with(person{"nonce": nil}),
@@ -536,10 +535,10 @@ func TestAttackForgedIDToken(t *testing.T) {
 			return signed(jose.SigningKey{Algorithm: jose.RS256, Key: jose.JSONWebKey{Key: foreign, KeyID: "k1"}}, claims)
 		},
 	} {
-		i := newIDP(t, w, "p"+strings.ToLower(rand.Text()), trusted)
-		i.link(t, u, "ada-at-acme")
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+			i := newIDP(t, w, "p"+strings.ToLower(rand.Text()), trusted)
+			i.link(t, w.person(t, i.as.ID+"@example.com"), "ada-at-acme")
 			i.token = func(claims map[string]any) string { return token(i, claims) }
 			b := w.browser(t)
 			b.signInAt(i, ada()).want(http.StatusOK, "login-submit").says("could not be asked")
@@ -670,9 +669,9 @@ func TestAttackAnswersOfTheProvider(t *testing.T) {
 		"slow token endpoint":           {"/token", func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }},
 		"private endpoints by metadata": {"/.well-known/openid-configuration", nil},
 	} {
-		i := newIDP(t, w, "p"+strings.ToLower(rand.Text()), trusted)
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+			i := newIDP(t, w, "p"+strings.ToLower(rand.Text()), trusted)
 			i.answer = func(w http.ResponseWriter, r *http.Request) bool {
 				if r.URL.Path != test.path || test.answer == nil {
 					return false
