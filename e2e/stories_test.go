@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 
@@ -42,6 +43,16 @@ var stories = map[string]map[string][]string{
 	"device": {
 		"television": {"--auth-method", "none", "--scope", "openid,email,offline_access", "--grant-type", "urn:ietf:params:oauth:grant-type:device_code", "--grant-type", "refresh_token"},
 	},
+	"encryption": {
+		"ECDH-ES/A256GCM":              encrypted("ECDH-ES/A256GCM"),
+		"ECDH-ES+A256KW/A128CBC-HS256": encrypted("ECDH-ES+A256KW/A128CBC-HS256"),
+		"RSA-OAEP-256/A256CBC-HS512":   encrypted("RSA-OAEP-256/A256CBC-HS512"),
+	},
+	"legacy": {
+		"hybrid":   web("--profile", "oidc-basic", "--response-type", "code id_token"),
+		"implicit": web("--profile", "oidc-basic", "--response-type", "id_token"),
+		"none":     web("--response-type", "code", "--response-type", "none"),
+	},
 	"registration": {},
 	"bearer": {
 		"deploy": {"--id", "deploy", "--auth-method", "none", "--grant-type", "urn:ietf:params:oauth:grant-type:jwt-bearer", "--scope", "deploy:write"},
@@ -66,41 +77,61 @@ func service(options ...string) []string {
 	return append(web("--grant-type", "authorization_code", "--grant-type", "refresh_token", "--grant-type", "client_credentials"), options...)
 }
 
+// encrypted are the options of one that gets its messages encrypted.
+func encrypted(how string) []string {
+	options := web("--userinfo-alg", "ES256", "--post-logout-redirect-uri", afterLogout)
+	for _, message := range []string{"id-token", "userinfo", "answer", "introspection"} {
+		options = append(options, "--encrypt-"+message, how)
+	}
+	return keyed(options)
+}
+
 // keyed adds the public keys of the stories.
 func keyed(options []string) []string { return append(options, "--jwks", "KEYS") }
 
 // TestStories sends a person through each story, on both pairs of stores, and looks who they were for the apps.
 func TestStories(t *testing.T) {
-	each(t, func(t *testing.T, s *rig.Server) {
-		email := "ada@example.test"
-		userID := newUser(t, s, email)
-		public := filepath.Join(t.TempDir(), "keys.json")
-		if err := os.WriteFile(public, storyKeys().public, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		for name, apps := range stories {
-			t.Run(name, func(t *testing.T) {
-				t.Parallel()
-				env := append(os.Environ(), "ISSUER="+s.Issuer, "REDIRECT_URI="+redirectURI, "KEYS="+storyKeys().private, "PERSON="+userID)
-				env = append(env, "APPS="+registerAll(t, s, public, apps))
-				switch name {
-				case "resources":
-					env = append(env, "RESOURCE_METADATA="+makeAPIs(t, s))
-				case "bearer":
-					trustIssuers(t, s, public)
+	t.Parallel()
+	for name, setup := range map[string]func(*testing.T) rig.Setup{"embedded": embedded, "postgres and redis": full} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			set := setup(t)
+			set.Env = append(slices.Clone(set.Env), "GATEHOUSE_LEGACY_RESPONSE_TYPES=true")
+			tellAll(t, start(t, set))
+		})
+	}
+}
+
+func tellAll(t *testing.T, s *rig.Server) {
+	t.Helper()
+	email := "ada@example.test"
+	userID := newUser(t, s, email)
+	public := filepath.Join(t.TempDir(), "keys.json")
+	if err := os.WriteFile(public, storyKeys().public, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, apps := range stories {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			env := append(os.Environ(), "ISSUER="+s.Issuer, "REDIRECT_URI="+redirectURI, "POST_LOGOUT_REDIRECT_URI="+afterLogout, "KEYS="+storyKeys().private, "PERSON="+userID)
+			env = append(env, "APPS="+registerAll(t, s, public, apps))
+			switch name {
+			case "resources":
+				env = append(env, "RESOURCE_METADATA="+makeAPIs(t, s))
+			case "bearer":
+				trustIssuers(t, s, public)
+			}
+			got := tell(t, s, name+".mjs", email, env)
+			if len(got) == 0 {
+				t.Error("the story is about nobody")
+			}
+			for way, sub := range got {
+				if sub != userID {
+					t.Errorf("%s: got the person %q, want %q", way, sub, userID)
 				}
-				got := tell(t, s, name+".mjs", email, env)
-				if len(got) == 0 {
-					t.Error("the story is about nobody")
-				}
-				for way, sub := range got {
-					if sub != userID {
-						t.Errorf("%s: got the person %q, want %q", way, sub, userID)
-					}
-				}
-			})
-		}
-	})
+			}
+		})
+	}
 }
 
 // tell runs a story and plays its person, in one browser from beginning to end. It returns who the person was for the apps.
@@ -199,21 +230,23 @@ type keysOfStories struct {
 var storyKeys = sync.OnceValue(func() keysOfStories {
 	var set jose.JSONWebKeySet
 	private := map[string]jose.JSONWebKey{}
-	add := func(key crypto.Signer, err error, algs ...string) {
+	add := func(use string, key crypto.Signer, err error, algs ...string) {
 		if err != nil {
 			panic(err)
 		}
-		set.Keys = append(set.Keys, jose.JSONWebKey{Key: key.Public(), Use: "sig"})
+		set.Keys = append(set.Keys, jose.JSONWebKey{Key: key.Public(), Use: use})
 		for _, alg := range algs {
 			private[alg] = jose.JSONWebKey{Key: key}
 		}
 	}
-	ec, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	add(ec, err, "ES256")
-	big, err := rsa.GenerateKey(rand.Reader, 2048)
-	add(big, err, "RS256", "PS256")
+	for use, algs := range map[string][2][]string{"sig": {{"ES256"}, {"RS256", "PS256"}}, "enc": {{"ECDH-ES"}, {"RSA-OAEP-256"}}} {
+		ec, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		add(use, ec, err, algs[0]...)
+		big, err := rsa.GenerateKey(rand.Reader, 2048)
+		add(use, big, err, algs[1]...)
+	}
 	_, ed, err := ed25519.GenerateKey(rand.Reader)
-	add(ed, err, "EdDSA")
+	add("sig", ed, err, "EdDSA")
 	public, err := json.Marshal(set)
 	if err != nil {
 		panic(err)
