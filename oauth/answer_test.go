@@ -468,3 +468,18 @@ func TestConformanceCallsLegacyTypesWhatTheyAre(t *testing.T) {
 		t.Errorf("the app: %s", got)
 	}
 }
+
+func FuzzResponseType(f *testing.F) {
+	for _, seed := range append(legacyTypes, "code", "none", "token", "", " ", "code  token", "token id_token code", "code\ttoken") {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, value string) {
+		got, ok := responseTypeOf(value)
+		words, named := strings.Split(value, " "), strings.Split(got.name, " ")
+		slices.Sort(words)
+		slices.Sort(named)
+		if ok && (!slices.Equal(words, named) || got.token && !got.code && !got.idToken) || !ok && got.front() {
+			t.Errorf("%q is %+v, %v", value, got, ok)
+		}
+	})
+}

@@ -334,3 +334,96 @@ func TestOIDCCDiscoveryEndpointVerificationDynamic(t *testing.T) {
 		}
 	}
 }
+
+// The other modules of these plans, by their names: what they ask has to come by the fragment, too.
+func TestOIDCCModulesImplicitAndHybrid(t *testing.T) {
+	t.Parallel()
+	eachLegacyType(t, func(t *testing.T, h *harness, b *browser, c registered, name string, want responseType) {
+		ok := func(edits ...string) func(t *testing.T) {
+			return func(t *testing.T) {
+				if q := b.fronted(t, c, append(edits, "response_type", name)...); q.Has("error") || q.Has("code") != want.code || q.Has("id_token") != want.idToken || q.Has("access_token") != want.token {
+					t.Errorf("got %v", q)
+				}
+			}
+		}
+		leadsTo := func(path string, edits ...string) func(t *testing.T) {
+			return func(t *testing.T) {
+				if at := b.get(h, "/authorize?"+c.params(append(edits, "response_type", name)...).Encode()).Header().Get("Location"); !strings.Contains(at, path+"?i=") {
+					t.Errorf("got %s, want %s", at, path)
+				}
+			}
+		}
+		ask := func(method, header, body string) func(t *testing.T) {
+			return func(t *testing.T) {
+				q := b.fronted(t, c, "response_type", name)
+				token := q.Get("access_token")
+				if !want.token {
+					if !want.code {
+						return
+					}
+					token = h.exchangeCode(t, c, q.Get("code")).str("access_token")
+				}
+				r := httptest.NewRequest(method, "/userinfo", strings.NewReader(strings.ReplaceAll(body, "TOKEN", token)))
+				if body != "" {
+					r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+				}
+				if header != "" {
+					r.Header.Set("Authorization", header+token)
+				}
+				if a := h.do(t, r); a.status != http.StatusOK || a.str("sub") != b.user.ID {
+					t.Errorf("got %d %v", a.status, a.body)
+				}
+			}
+		}
+		hint := ""
+		for module, f := range map[string]func(t *testing.T){
+			"oidcc-display-page":                                   ok("display", "page"),
+			"oidcc-display-popup":                                  ok("display", "popup"),
+			"oidcc-login-hint":                                     ok("login_hint", "ada@example.test"),
+			"oidcc-ui-locales":                                     ok("ui_locales", "se"),
+			"oidcc-claims-locales":                                 ok("claims_locales", "se"),
+			"oidcc-ensure-request-with-acr-values-succeeds":        ok("acr_values", "1 2"),
+			"oidcc-ensure-request-with-unknown-parameter-succeeds": ok("extra", "foobar"),
+			"oidcc-ensure-request-with-valid-pkce-succeeds":        ok(),
+			"oidcc-claims-essential":                               ok("claims", `{"userinfo":{"name":{"essential":true}}}`),
+			"oidcc-prompt-login":                                   leadsTo("/login", "prompt", "login"),
+			"oidcc-max-age-1": func(t *testing.T) {
+				h.advanceClock(2 * time.Second)
+				leadsTo("/login", "max_age", "1")(t)
+			},
+			"oidcc-userinfo-get":         ask(http.MethodGet, "Bearer ", ""),
+			"oidcc-userinfo-post-header": ask(http.MethodPost, "Bearer ", ""),
+			"oidcc-userinfo-post-body":   ask(http.MethodPost, "", "access_token=TOKEN"),
+			"oidcc-id-token-hint": func(t *testing.T) {
+				if want.idToken {
+					hint = b.fronted(t, c, "response_type", name).Get("id_token")
+					ok("id_token_hint", hint, "prompt", "none")(t)
+				}
+			},
+			"oidcc-ensure-registered-redirect-uri": func(t *testing.T) {
+				if w := b.get(h, "/authorize?"+c.params("response_type", name, "redirect_uri", testRedirect+"/other").Encode()); w.Code != http.StatusBadRequest || w.Header().Get("Location") != "" {
+					t.Errorf("got %d to %s", w.Code, w.Header().Get("Location"))
+				}
+			},
+			"oidcc-ensure-post-request-succeeds": func(t *testing.T) {
+				r := httptest.NewRequest(http.MethodPost, "/authorize", strings.NewReader(c.params("response_type", name).Encode()))
+				r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+				w := httptest.NewRecorder()
+				h.handler.ServeHTTP(w, r)
+				if u := must(url.Parse(b.get(h, w.Header().Get("Location")).Header().Get("Location"))); u.RawQuery != "" || !strings.Contains(u.Fragment, "state=s") {
+					t.Errorf("got %s", u)
+				}
+			},
+			"oidcc-refresh-token": func(t *testing.T) {
+				if want.code {
+					a := h.exchangeCode(t, c, b.fronted(t, c, "response_type", name).Get("code"))
+					if a = h.refreshToken(t, c, a.str("refresh_token")); a.status != http.StatusOK {
+						t.Errorf("got %d %v", a.status, a.body)
+					}
+				}
+			},
+		} {
+			t.Run(name+"/"+module, f)
+		}
+	})
+}
