@@ -213,7 +213,11 @@ func (s *Server) parseParameters(ctx context.Context, req *authorization) error 
 	if client.rules().resource && len(req.resources) == 0 && slices.ContainsFunc(req.scopes, func(scope string) bool { return !personScope(scope) }) {
 		return newError("invalid_target", "The resource is missing: this app must name the API it asks for.") // a token for all APIs would serve each of them (confused deputy)
 	}
-	if req.details, err = s.parseDetails(ctx, client, form.Get("authorization_details")); err != nil {
+	var reach [][]string
+	if req.details, reach, err = s.readDetails(ctx, client, form.Get("authorization_details")); err == nil {
+		err = checkTargets(req.resources, reach)
+	}
+	if err != nil {
 		return err
 	}
 	if err := s.parseProof(req); err != nil {

@@ -12,6 +12,18 @@ import (
 
 const paymentDetail = `{"type":"payment","amount":{"currency":"EUR","value":"12.50"},"creditor":"Example Ltd"}`
 
+// sentence puts what an app says in brackets.
+func sentence(parts []WordsPart) string {
+	var b strings.Builder
+	for _, p := range parts {
+		if p.Value {
+			p.Text = "[" + p.Text + "]"
+		}
+		b.WriteString(p.Text)
+	}
+	return b.String()
+}
+
 // payments registers a type and a client that may ask for it.
 func (h *harness) payments(t testing.TB) registered {
 	t.Helper()
@@ -39,7 +51,7 @@ func TestAuthorizationDetails(t *testing.T) {
 		w := b.get(h, "/authorize?"+v.Encode())
 		id := must(url.Parse(w.Header().Get("Location"))).Query().Get("i")
 		in, err := h.Interaction(t.Context(), id, b.user.ID)
-		if err != nil || len(in.Details) != 2 || in.Details[0].Words("de") != "12.50 EUR an Example Ltd zahlen" || in.Details[0].Words("ja") != "pay 12.50 EUR to Example Ltd" {
+		if err != nil || len(in.Details) != 2 || sentence(in.Details[0].Words("de")) != "[12.50] [EUR] an [Example Ltd] zahlen" || sentence(in.Details[0].Words("ja")) != "pay [12.50] [EUR] to [Example Ltd]" {
 			t.Fatalf("the consent page: %+v, %v", in.Details, err)
 		}
 		got := h.exchangeCode(t, c, b.allow(t, h, v).Get("code"))

@@ -46,6 +46,7 @@ type deviceRequest struct {
 	ClientID  string    `json:"client_id"`
 	Scopes    []string  `json:"scopes"`
 	Resources []string  `json:"resources,omitempty"`
+	Details   details   `json:"authorization_details,omitempty"`
 	UserCode  string    `json:"user_code"`
 	CreatedAt time.Time `json:"created_at"`
 	Address   string    `json:"address"` // from where it was asked: shown to the person, who knows whether that is their device
@@ -151,7 +152,14 @@ func (s *Server) beginDevice(r *http.Request) (*deviceAuthorization, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &deviceRequest{ClientID: client.ID, Resources: asked.identifiers(), CreatedAt: s.Now().UTC(), UserCode: newUserCode(), Browser: cut(web.UserAgent(ctx), 300)}
+	wanted, reach, err := s.readDetails(ctx, client, form.Get("authorization_details"))
+	if err == nil {
+		err = checkTargets(asked, reach)
+	}
+	if err != nil {
+		return nil, err
+	}
+	d := &deviceRequest{ClientID: client.ID, Resources: asked.identifiers(), Details: wanted, CreatedAt: s.Now().UTC(), UserCode: newUserCode(), Browser: cut(web.UserAgent(ctx), 300)}
 	if address := web.Address(ctx); address.IsValid() {
 		d.Address = address.String()
 	}
@@ -265,7 +273,13 @@ func (s *Server) parseDevice(ctx context.Context, form url.Values) (*authorizati
 	if client.Disabled {
 		return req, newError("unauthorized_client", "The app is disabled.")
 	}
-	req.resources, err = s.resources(ctx, client, d.Resources)
+	if req.resources, err = s.resources(ctx, client, d.Resources); err != nil || len(d.Details) == 0 {
+		return req, err
+	}
+	raw, err := json.Marshal(d.Details)
+	if err == nil {
+		req.details, err = s.parseDetails(ctx, client, string(raw)) // as the types are now
+	}
 	return req, err
 }
 
@@ -286,7 +300,7 @@ func (s *Server) answerDevice(w http.ResponseWriter, r *http.Request, req *autho
 			ClientID: d.ClientID, IssuedAt: began, Scopes: d.Scopes, OpenID: slices.Contains(d.Scopes, scopeOpenID),
 			Session: req.interaction.Budget.bind(&session{
 				Subject: sess.UserID, GrantID: grantID, SessionID: sess.ID, AuthTime: sess.AuthTime, RequestedAt: d.CreatedAt, ACR: sess.ACR(), AMR: sess.AMR,
-				Resources: d.Resources,
+				Resources: d.Resources, Details: d.Details,
 			}, began),
 		}
 		if err := s.Outbox.enter(ctx, req.client, sess.UserID, sess.ID); err != nil {

@@ -131,10 +131,16 @@ func (s *Server) checkGrant(ctx context.Context, ar *fosite.AccessRequest) error
 	if code := requestState(ctx).code; code != nil { // fosite grants them with the answer
 		granted = code.Scopes
 	}
-	if err := s.narrowDetails(ctx, client, sess, ar.Form.Get("authorization_details")); err != nil {
+	if err := s.aim(ctx, client, sess, granted); err != nil {
 		return err
 	}
-	return s.aim(ctx, client, sess, granted)
+	var apis []string
+	if t := requestState(ctx).target; t != nil {
+		apis = t.resources.identifiers()
+	} else {
+		apis = s.audience(client, sess, granted)
+	}
+	return s.narrowDetails(ctx, client, sess, ar.Form.Get("authorization_details"), apis)
 }
 
 // checkRegistered refuses what the client was granted and could not even ask for any more (state flipped between issue and use). fosite

@@ -424,6 +424,8 @@ var sights = []sight{
 		}
 		return b.press(b.get("/account/agents"), "agent-pause-"+list[0].GrantID, nil)
 	}},
+	{"consent", "with APIs", func(s *scene) page { return s.member().get(s.reachAPIs(s.t, "")) }},
+	{"consent", "in detail", func(s *scene) page { return s.member().get(s.reachAPIs(s.t, payRent)) }},
 	{"consent", "agent", func(s *scene) page {
 		return s.member().get(authorize(s.app(s.t, func(c *oauth.Client) { c.Agent = true }), nil))
 	}},

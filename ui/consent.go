@@ -26,8 +26,9 @@ type consentPage struct {
 
 // consentDetail is one thing that the app asks for in detail.
 type consentDetail struct {
-	Words string
-	Raw   string // all of it, as the app wrote it
+	Words []oauth.WordsPart
+	APIs  []string // where it is meant to be used, if not anywhere
+	Raw   string
 }
 
 // scopeLine is one thing the app asks for.
@@ -77,7 +78,11 @@ func (p *Pages) showConsent(w http.ResponseWriter, r *http.Request, v visit, u i
 	content.Device = p.consentDevice(l, in.Device, u.Preferences.Zone)
 	content.APIs = in.Resources
 	for _, d := range in.Details {
-		content.Details = append(content.Details, consentDetail{d.Words(l.Lang), d.Raw})
+		line := consentDetail{Words: d.Words(l.Lang), Raw: d.Raw}
+		for _, identifier := range d.Locations() {
+			line.APIs = append(line.APIs, nameOf(in.Resources, identifier))
+		}
+		content.Details = append(content.Details, line)
 	}
 	for _, scope := range in.Scopes {
 		line := scopeLine{Name: scope, Key: "scope." + scope, New: content.More && slices.Contains(in.NewScopes, scope)}
@@ -93,6 +98,16 @@ func (p *Pages) showConsent(w http.ResponseWriter, r *http.Request, v visit, u i
 		content.Other = append(content.Other, line)
 	}
 	return p.show(w, r, v, view{Name: "consent", Title: l.text("consent.title", content.App.Name), Content: content})
+}
+
+// nameOf is what people call an API that is among those asked for, else its identifier.
+func nameOf(apis []oauth.Resource, identifier string) string {
+	for _, a := range apis {
+		if a.Identifier == identifier {
+			return a.Name
+		}
+	}
+	return identifier
 }
 
 // wordsOf finds what the operator says that a scope of an API means.
