@@ -50,7 +50,7 @@ func TestAttackPolicyTalkedDown(t *testing.T) {
 		{"", nil, phr + " " + pwd, pwd},
 	} {
 		s := &Server{Config: Config{SignInPolicy: test.server}}
-		req := &authorization{form: map[string][]string{"acr_values": {test.asked}}, client: &registration{Client: Client{DefaultACRValues: test.client}}}
+		req := &authorization{form: map[string][]string{"acr_values": {test.asked}}, client: &registration{Client: Client{SignInWishes: SignInWishes{DefaultACRValues: test.client}}}}
 		if got, err := s.demandedACR(req); err != nil || got != test.want {
 			t.Errorf("policy %q, client %q, asked %q: got %q %v, want %q", test.server, test.client, test.asked, got, err, test.want)
 		}

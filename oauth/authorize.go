@@ -266,6 +266,7 @@ func (s *Server) parseOpenID(ctx context.Context, req *authorization) error {
 	if req.prompted("none") && len(req.prompt) > 1 {
 		return newError("invalid_request", "The prompt none cannot stand beside another.")
 	}
+	req.maxAge = req.client.maxAge()
 	if raw := req.form.Get("max_age"); raw != "" {
 		seconds, err := strconv.ParseUint(raw, 10, 31)
 		if err != nil {

@@ -11,7 +11,6 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"github.com/gatehouse-id/gatehouse/identity"
 	"github.com/gatehouse-id/gatehouse/keys"
 )
 
@@ -56,9 +55,7 @@ type Client struct {
 	TOSURI           string   `json:"tos_uri,omitempty"`
 	Contacts         []string `json:"contacts,omitempty"`
 	InitiateLoginURI string   `json:"initiate_login_uri,omitempty"` // page of the app that begins a sign-in (OpenID Connect Core §4)
-	// What is enough to sign in for the app: the weakest of these classes (OpenID Connect Registration §2). Unlike there, a
-	// request can ask for more, but not for less.
-	DefaultACRValues []string `json:"default_acr_values,omitempty"`
+	SignInWishes
 
 	AccessTokenTTL time.Duration `json:"access_token_ttl,omitempty"` // 0: the server's
 	Disabled       bool          `json:"disabled,omitempty"`
@@ -183,10 +180,8 @@ func (c Client) Validate() error {
 	if err := c.Software.validate(); err != nil {
 		return err
 	}
-	for i, acr := range c.DefaultACRValues {
-		if !slices.Contains(identity.ACRs(), acr) || slices.Contains(c.DefaultACRValues[:i], acr) {
-			return fmt.Errorf("default_acr_values %q: use each of %s at most once", acr, strings.Join(identity.ACRs(), ", "))
-		}
+	if err := c.SignInWishes.validate(); err != nil {
+		return err
 	}
 	if c.AccessTokenTTL < 0 || c.AccessTokenTTL > MaxAccessTokenTTL {
 		return fmt.Errorf("access_token_ttl: between 0 (the server's) and 1h")

@@ -111,6 +111,7 @@ func (s *Server) documentClient(ctx context.Context, id string) (*registration, 
 		return nil, err
 	}
 	r = s.restrict(r, h)
+	r.pairwise = s.Clients.pairwise
 	if row != nil {
 		r.CreatedAt = row.CreatedAt
 	}
@@ -298,6 +299,9 @@ func readDocument(id string, body []byte, header http.Header) (*registration, er
 		return nil, err
 	}
 	c.ID = id
+	if c.SectorURI != "" {
+		return nil, errors.New("sector_identifier_uri: is for clients that are registered; a client that is a document has the host of its redirect URIs as its sector")
+	}
 	if c.Name == "" {
 		c.Name = c.Host()
 	}
@@ -339,9 +343,18 @@ type clientMetadata struct {
 	IDTokenAlg    string          `json:"id_token_signed_response_alg"`
 	InitiateLogin string          `json:"initiate_login_uri"`
 	DPoPBound     bool            `json:"dpop_bound_access_tokens"`
+	CertBound     bool            `json:"tls_client_certificate_bound_access_tokens"`
 	RequirePAR    bool            `json:"require_pushed_authorization_requests"`
+	TLSSubjectDN  string          `json:"tls_client_auth_subject_dn"`
+	TLSDNS        string          `json:"tls_client_auth_san_dns"`
+	TLSURI        string          `json:"tls_client_auth_san_uri"`
+	TLSIP         string          `json:"tls_client_auth_san_ip"`
+	TLSEmail      string          `json:"tls_client_auth_san_email"`
 	LogoutAddresses
 	Software
+	Messages
+	Encryption
+	SignInWishes
 
 	// OpenID Connect RP Metadata Choices: what the client could do, for the server to choose from.
 	AuthMethods []string `json:"token_endpoint_auth_methods_supported"`
@@ -396,11 +409,14 @@ var selfGrantTypes = []string{GrantAuthorizationCode, GrantRefreshToken}
 func (m clientMetadata) client(origin string) (Client, error) {
 	c := Client{
 		Origin: origin, Name: strings.TrimSpace(m.Name), RedirectURIs: m.RedirectURIs, ResponseTypes: m.ResponseTypes,
-		Credentials: Credentials{AuthAlg: m.AuthAlg, JWKS: m.JWKS, JWKSURI: m.JWKSURI, DPoPBound: m.DPoPBound, RequirePAR: m.RequirePAR},
+		Credentials: Credentials{AuthAlg: m.AuthAlg, JWKS: m.JWKS, JWKSURI: m.JWKSURI, DPoPBound: m.DPoPBound, CertificateBound: m.CertBound, RequirePAR: m.RequirePAR},
 		AuthMethod:  m.AuthMethod, IDTokenAlg: m.IDTokenAlg, RequirePKCE: true,
 		ClientURI: m.ClientURI, LogoURI: m.LogoURI, PolicyURI: m.PolicyURI, TOSURI: m.TOSURI, Contacts: m.Contacts,
-		LogoutAddresses: m.LogoutAddresses, InitiateLoginURI: m.InitiateLogin,
+		LogoutAddresses: m.LogoutAddresses, InitiateLoginURI: m.InitiateLogin, Messages: m.Messages, Encryption: m.Encryption, SignInWishes: m.known(),
 		Software: Software{SoftwareID: m.SoftwareID, SoftwareVersion: m.SoftwareVersion},
+	}
+	if m.AuthMethod == AuthTLS {
+		c.TLSSubjectDN, c.TLSDNS, c.TLSURI, c.TLSIP, c.TLSEmail = m.TLSSubjectDN, m.TLSDNS, m.TLSURI, m.TLSIP, m.TLSEmail
 	}
 	c.GrantTypes = slices.DeleteFunc(slices.Clone(m.GrantTypes), func(g string) bool { return !slices.Contains(selfGrantTypes, g) })
 	switch {

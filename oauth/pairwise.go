@@ -18,6 +18,9 @@ import (
 // they cannot find out together whom they have in common.
 const SubjectPairwise = "pairwise"
 
+// errSectorAway is all that strangers may hear of it: more would tell them about networks (server-side request forgery).
+var errSectorAway = errors.New("cannot be fetched")
+
 // maxSector bounds the document at a sector_identifier_uri, in bytes.
 const maxSector = 64 << 10
 
@@ -80,7 +83,7 @@ func (c *Clients) checkSector(ctx context.Context, client Client) error {
 	defer cancel()
 	body, _, err := c.Outbound.Get(ctx, client.SectorURI, "application/json", maxSector)
 	if err != nil {
-		return fmt.Errorf("sector_identifier_uri: cannot be fetched: %w", err)
+		return fmt.Errorf("sector_identifier_uri: %w: %w", errSectorAway, err)
 	}
 	var known []string
 	if err := json.Unmarshal(body, &known); err != nil {

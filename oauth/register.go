@@ -82,9 +82,18 @@ type information struct {
 	JWKSURI       string          `json:"jwks_uri,omitempty"`
 	InitiateLogin string          `json:"initiate_login_uri,omitempty"`
 	DPoPBound     bool            `json:"dpop_bound_access_tokens,omitempty"`
+	CertBound     bool            `json:"tls_client_certificate_bound_access_tokens,omitempty"`
 	RequirePAR    bool            `json:"require_pushed_authorization_requests,omitempty"`
+	TLSSubjectDN  string          `json:"tls_client_auth_subject_dn,omitempty"`
+	TLSDNS        string          `json:"tls_client_auth_san_dns,omitempty"`
+	TLSURI        string          `json:"tls_client_auth_san_uri,omitempty"`
+	TLSIP         string          `json:"tls_client_auth_san_ip,omitempty"`
+	TLSEmail      string          `json:"tls_client_auth_san_email,omitempty"`
 	LogoutAddresses
 	Software
+	Messages
+	Encryption
+	SignInWishes
 }
 
 func (s *Server) information(c Client, secret, token string) information {
@@ -92,7 +101,9 @@ func (s *Server) information(c Client, secret, token string) information {
 		ID: c.ID, IssuedAt: c.CreatedAt.Unix(), Secret: secret, AccessToken: token, URI: s.Site.URL(registrationPath + "/" + c.ID), Name: c.Name,
 		RedirectURIs: c.RedirectURIs, GrantTypes: c.GrantTypes, ResponseTypes: c.ResponseTypes, AuthMethod: c.AuthMethod, AuthAlg: c.AuthAlg, Scope: join(c.Scopes),
 		IDTokenAlg: c.IDTokenAlg, ClientURI: c.ClientURI, LogoURI: c.LogoURI, PolicyURI: c.PolicyURI, TOSURI: c.TOSURI, Contacts: c.Contacts, JWKS: c.JWKS, JWKSURI: c.JWKSURI,
-		InitiateLogin: c.InitiateLoginURI, DPoPBound: c.DPoPBound, RequirePAR: c.RequirePAR, LogoutAddresses: c.LogoutAddresses,
+		InitiateLogin: c.InitiateLoginURI, DPoPBound: c.DPoPBound, CertBound: c.CertificateBound, RequirePAR: c.RequirePAR, LogoutAddresses: c.LogoutAddresses,
+		TLSSubjectDN: c.TLSSubjectDN, TLSDNS: c.TLSDNS, TLSURI: c.TLSURI, TLSIP: c.TLSIP, TLSEmail: c.TLSEmail,
+		Messages: c.Messages, Encryption: c.Encryption, SignInWishes: c.SignInWishes,
 		Software: c.Software,
 	}
 	if secret != "" {
@@ -146,6 +157,9 @@ func (s *Server) registerClient(r *http.Request) (information, error) {
 	}
 	client, err := s.fromMetadata(m, policy)
 	if err != nil {
+		return information{}, err
+	}
+	if err := s.checkNewSector(ctx, client); err != nil {
 		return information{}, err
 	}
 	client, secret, access, err := s.Clients.register(ctx, client, token.value)
@@ -202,9 +216,22 @@ func readRegistration(r *http.Request) (clientMetadata, error) {
 	return m, nil
 }
 
-// registrationMethods are the ways of authentication that a client may give itself. Certificates of an authority are not among them:
-// the operator knows whose is whose.
-var registrationMethods = []string{AuthNone, AuthBasic, AuthPost, AuthPrivateKeyJWT}
+// checkNewSector asks whether the sector knows a client that describes itself.
+func (s *Server) checkNewSector(ctx context.Context, c Client) error {
+	err := s.Clients.checkSector(ctx, c)
+	if errors.Is(err, errSectorAway) {
+		s.Log.InfoContext(ctx, "sector of a client cannot be fetched", "err", err)
+		err = fmt.Errorf("sector_identifier_uri: %w", errSectorAway)
+	}
+	if err != nil && !errors.Is(err, db.ErrUnavailable) {
+		err = newError("invalid_client_metadata", err.Error())
+	}
+	return err
+}
+
+// registrationMethods are the ways of authentication that a client may give itself, beside certificates where those are asked for: one that
+// names the certificate of somebody else has shut itself out.
+var registrationMethods = []string{AuthNone, AuthBasic, AuthPost, AuthSecretJWT, AuthPrivateKeyJWT}
 
 // fromMetadata makes a client of what one says about itself, with nothing that only operators give.
 func (s *Server) fromMetadata(m clientMetadata, policy RegistrationPolicy) (Client, error) {
@@ -221,8 +248,8 @@ func (s *Server) fromMetadata(m clientMetadata, policy RegistrationPolicy) (Clie
 			m.AuthMethod = offered(m.AuthMethods, []string{AuthPrivateKeyJWT, AuthBasic, AuthPost, AuthNone})
 		}
 	}
-	if !slices.Contains(registrationMethods, m.AuthMethod) {
-		return wrong(fmt.Errorf("token_endpoint_auth_method: use one of %s", oneOf(registrationMethods)))
+	if methods := slices.Concat(registrationMethods, s.Certificates.methods()); !slices.Contains(methods, m.AuthMethod) {
+		return wrong(fmt.Errorf("token_endpoint_auth_method: use one of %s", oneOf(methods)))
 	}
 	c, err := m.client(OriginRegistration)
 	if err != nil {
@@ -376,6 +403,9 @@ func (s *Server) replaceRegistration(w http.ResponseWriter, r *http.Request, id,
 	if m, err = s.statedAnew(ctx, m, before.SoftwareStatement); err != nil {
 		return err
 	}
+	if err := s.checkNewSector(ctx, Client{ID: id, RedirectURIs: m.RedirectURIs, Messages: m.Messages}); err != nil { // before anything is locked
+		return err
+	}
 	var made Client
 	access, hash := newAccess()
 	secret := ""
@@ -436,7 +466,9 @@ func (c Client) describedAnew(said Client) Client {
 	c.Name, c.RedirectURIs, c.GrantTypes, c.ResponseTypes, c.Scopes = said.Name, said.RedirectURIs, said.GrantTypes, said.ResponseTypes, said.Scopes
 	c.AuthMethod, c.AuthAlg, c.JWKS, c.JWKSURI, c.DPoPBound, c.RequirePAR = said.AuthMethod, said.AuthAlg, said.JWKS, said.JWKSURI, said.DPoPBound, said.RequirePAR
 	c.ClientURI, c.LogoURI, c.PolicyURI, c.TOSURI, c.Contacts, c.InitiateLoginURI = said.ClientURI, said.LogoURI, said.PolicyURI, said.TOSURI, said.Contacts, said.InitiateLoginURI
-	c.IDTokenAlg, c.LogoutAddresses, c.Software = said.IDTokenAlg, said.LogoutAddresses, said.Software
+	c.IDTokenAlg, c.LogoutAddresses, c.Messages, c.Encryption, c.SignInWishes = said.IDTokenAlg, said.LogoutAddresses, said.Messages, said.Encryption, said.SignInWishes
+	c.CertificateBound, c.TLSSubjectDN, c.TLSDNS, c.TLSURI, c.TLSIP, c.TLSEmail = said.CertificateBound, said.TLSSubjectDN, said.TLSDNS, said.TLSURI, said.TLSIP, said.TLSEmail
+	c.Software = said.Software
 	if c.Profile == ProfileMCP { // nobody but itself has had a say in it
 		c.Profile, c.RequirePKCE = said.Profile, said.RequirePKCE
 	}

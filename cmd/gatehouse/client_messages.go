@@ -2,6 +2,7 @@ package main
 
 import (
 	"strings"
+	"time"
 
 	"github.com/gatehouse-id/gatehouse/oauth"
 )
@@ -17,11 +18,13 @@ type messageFields struct {
 	AnswerAlg        *string  `name:"answer-alg" aliases:"authorization-signed-response-alg" help:"Algorithm of signed answers, if it asks for them (JARM): RS256, ES256 or EdDSA; without it that of ID tokens." placeholder:"ALG"`
 	IntrospectionAlg *string  `name:"introspection-alg" aliases:"introspection-signed-response-alg" help:"Algorithm of signed introspection answers: RS256, ES256 or EdDSA; without it that of ID tokens." placeholder:"ALG"`
 
-	EncryptIDToken       *string `name:"encrypt-id-token" help:"Encrypt ID tokens and logout tokens to its key: ALG or ALG/ENC, such as ECDH-ES+A256KW/A256GCM; empty for no encryption." placeholder:"ALG/ENC"`
-	EncryptUserinfo      *string `name:"encrypt-userinfo" help:"The same for what /userinfo answers." placeholder:"ALG/ENC"`
-	EncryptAnswer        *string `name:"encrypt-answer" help:"The same for signed answers (JARM)." placeholder:"ALG/ENC"`
-	EncryptIntrospection *string `name:"encrypt-introspection" help:"The same for signed introspection answers." placeholder:"ALG/ENC"`
-	RequestEncryption    *string `name:"request-object-encryption" help:"How it says it may encrypt its signed requests; all that the server knows is good." placeholder:"ALG/ENC"`
+	EncryptIDToken       *string        `name:"encrypt-id-token" help:"Encrypt ID tokens and logout tokens to its key: ALG or ALG/ENC, such as ECDH-ES+A256KW/A256GCM; empty for no encryption." placeholder:"ALG/ENC"`
+	EncryptUserinfo      *string        `name:"encrypt-userinfo" help:"The same for what /userinfo answers." placeholder:"ALG/ENC"`
+	EncryptAnswer        *string        `name:"encrypt-answer" help:"The same for signed answers (JARM)." placeholder:"ALG/ENC"`
+	EncryptIntrospection *string        `name:"encrypt-introspection" help:"The same for signed introspection answers." placeholder:"ALG/ENC"`
+	DefaultMaxAge        *time.Duration `name:"default-max-age" help:"People sign in anew if they did so longer ago than this, unless a request says otherwise; a negative time for never." placeholder:"TIME"`
+
+	RequestEncryption *string `name:"request-object-encryption" help:"How it says it may encrypt its signed requests; all that the server knows is good." placeholder:"ALG/ENC"`
 }
 
 func (f *messageFields) apply(c *oauth.Client) {
@@ -33,6 +36,12 @@ func (f *messageFields) apply(c *oauth.Client) {
 	set(&c.SubjectType, f.SubjectType)
 	set(&c.SectorURI, f.SectorURI)
 	set(&c.IntrospectionAlg, f.IntrospectionAlg)
+	if f.DefaultMaxAge != nil {
+		c.DefaultMaxAge = nil
+		if seconds := int64(*f.DefaultMaxAge / time.Second); seconds >= 0 {
+			c.DefaultMaxAge = &seconds
+		}
+	}
 	setEncryption(&c.IDTokenKeyAlg, &c.IDTokenEnc, f.EncryptIDToken)
 	setEncryption(&c.UserinfoKeyAlg, &c.UserinfoEnc, f.EncryptUserinfo)
 	setEncryption(&c.AnswerKeyAlg, &c.AnswerEnc, f.EncryptAnswer)
@@ -66,6 +75,9 @@ func writeMessages(row func(name, value string), c oauth.Client) {
 	row("userinfo_alg", c.UserinfoAlg)
 	row("answer_alg", c.AnswerAlg)
 	row("introspection_alg", c.IntrospectionAlg)
+	if c.DefaultMaxAge != nil {
+		row("default_max_age", (time.Duration(*c.DefaultMaxAge) * time.Second).String())
+	}
 	row("encrypt_id_token", encryption(c.IDTokenKeyAlg, c.IDTokenEnc))
 	row("encrypt_userinfo", encryption(c.UserinfoKeyAlg, c.UserinfoEnc))
 	row("encrypt_answer", encryption(c.AnswerKeyAlg, c.AnswerEnc))
