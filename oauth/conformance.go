@@ -23,7 +23,8 @@ type Running struct {
 	Certification    bool // the test profile, which takes protection away
 	Keys             []keys.Key
 	Clients          []Client
-	At               time.Time
+	Reach
+	At time.Time
 }
 
 // Verdicts on a rule.
@@ -64,13 +65,7 @@ const (
 
 // serverRules are what standards say of a server's settings. What no setting can change (PKCE by S256 alone, no access token without its ID token or code, exact redirect
 // URIs, rotation, iss in answers) is the subject of tests, not of this list.
-var serverRules = []struct {
-	standard, reference, rule string
-	should                    bool
-	claimed                   func(r Running) bool            // nil: always
-	broken                    func(r Running) (reason string) // "": kept
-	fix                       string
-}{
+var serverRules = []serverRule{
 	{
 		standard: standardOAuth, reference: "draft-ietf-oauth-v2-1 §1.5", rule: "The issuer is an https address.",
 		broken: func(r Running) string {
@@ -145,35 +140,31 @@ var serverRules = []struct {
 }
 
 // clientRules are what standards say of clients beside what a profile holds.
-var clientRules = []struct {
-	standard, reference, rule string
-	broken                    func(c Client) (reason string)
-	fix                       string
-}{
+var clientRules = []clientRule{
 	{
 		standardBCP, "RFC 9700 §2.1.1", "PKCE is used.",
 		func(c Client) string {
 			return unless(!c.rules().noPKCE, "a nonce stands in for PKCE: only as good as the app's own check of it")
-		}, "--profile oauth2.1 --require-pkce, once the app sends a code challenge",
+		}, "--profile oauth2.1 --require-pkce, once the app sends a code challenge", false,
 	},
 	{
 		standardBCP, "RFC 9700 §2.1.2", "Tokens come from the token endpoint alone.",
 		func(c Client) string {
 			return unless(!anyResponseType(c.ResponseTypes, responseType.front), "it is registered for "+strings.Join(c.ResponseTypes, ", "))
-		}, "--grant-type authorization_code --grant-type refresh_token, once the app uses codes",
+		}, "--grant-type authorization_code --grant-type refresh_token, once the app uses codes", false,
 	},
 	{
 		standardBCP, "RFC 9700 §2.5", "The client proves itself by a key of its own, not by a secret that travels.",
 		func(c Client) string {
 			return unless(c.Public() || slices.Contains(asymmetric, c.AuthMethod), "it authenticates by "+c.AuthMethod)
-		}, "--auth-method private_key_jwt --jwks FILE",
+		}, "--auth-method private_key_jwt --jwks FILE", false,
 	},
 	{
 		standardBCP, "RFC 9700 §2.2.1", "A stolen access token is of no use.",
 		func(c Client) string {
 			return unless(c.DPoPBound || c.CertificateBound, "its tokens are bearer tokens")
 		},
-		"--dpop, once the app sends DPoP proofs",
+		"--dpop, once the app sends DPoP proofs", false,
 	},
 	{
 		standardBCP, "RFC 8252 §7.3", "Redirects on loopback name an address, not localhost.",
@@ -184,7 +175,7 @@ var clientRules = []struct {
 				}
 			}
 			return ""
-		}, "--redirect-uri http://127.0.0.1/…",
+		}, "--redirect-uri http://127.0.0.1/…", false,
 	},
 }
 
@@ -234,7 +225,7 @@ func Assess(r Running) Assessment {
 		}
 		a.Findings = append(a.Findings, f)
 	}
-	for _, rule := range serverRules {
+	for _, rule := range slices.Concat(serverRules, currentPractice, forMCP) {
 		claimed := rule.claimed == nil || rule.claimed(r)
 		add(Finding{Standard: rule.standard, Reference: rule.reference, Rule: rule.rule}, rule.broken(r), rule.should || !claimed, rule.fix)
 	}
@@ -246,8 +237,13 @@ func Assess(r Running) Assessment {
 		if err := c.Validate(); err != nil && len(c.rules().misses(c)) == 0 { // registered by an older release, or by another hand
 			add(Finding{Standard: standardOAuth, Reference: "registration", Rule: "The registration is one that this release would accept.", ClientID: c.ID}, err.Error(), false, update+"…")
 		}
-		for _, rule := range clientRules {
-			add(Finding{Standard: rule.standard, Reference: rule.reference, Rule: rule.rule, ClientID: c.ID}, rule.broken(c), true, update+rule.fix)
+		for _, rule := range slices.Concat(clientRules, describedClients) {
+			add(Finding{Standard: rule.standard, Reference: rule.reference, Rule: rule.rule, ClientID: c.ID}, rule.broken(c), !rule.must, update+rule.fix)
+		}
+		if c.rules().signed {
+			for _, f := range signedMessages(c) {
+				add(f, "", false, "")
+			}
 		}
 		for i := range profiles {
 			p := &profiles[i]

@@ -183,6 +183,8 @@ func ProfileTable() string {
 		{"`redirect_uri` in the request", func(r *rules) string { return choose(r.redirect, "always", "if several are registered") }},
 		{"pushed requests (RFC 9126)", func(r *rules) string { return choose(r.pushed, "always", "if the client likes") }},
 		{"signed requests (RFC 9101)", func(r *rules) string { return choose(r.signed, "always", "") }},
+		{"signed answers (JARM)", func(*rules) string { return "if the client asks" }},
+		{"signed introspection answers (RFC 9701)", func(*rules) string { return "if the API asks" }},
 		{"`resource` in the request (RFC 8707)", func(r *rules) string { return choose(r.resource, "for scopes of APIs", "if the client likes") }},
 		{"tokens tied to a key or certificate", func(r *rules) string { return choose(r.bound, "always", "if the client likes") }},
 		{"algorithms of ID tokens", func(r *rules) string { return orAny(r.idTokenAlgs) }},

@@ -2,12 +2,14 @@ package oauth
 
 import (
 	"net/http"
+	"net/netip"
 	"os"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/gatehouse-id/gatehouse/identity"
 	"github.com/gatehouse-id/gatehouse/keys"
 )
 
@@ -127,10 +129,15 @@ func TestTokensOfAgentsAreShortLived(t *testing.T) {
 func TestAssess(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)
+	notes := identity.API{Identifier: "https://notes.example.com/mcp", Resource: identity.Resource{Open: true, Scopes: []identity.APIScope{{Name: "read"}}}}
 	good := func() Running {
 		r := Running{
 			Issuer: "https://id.example.com", CodeTTL: time.Minute, AccessTokenTTL: 10 * time.Minute, PushedTTL: 90 * time.Second,
 			KeyRotation: 90 * 24 * time.Hour, RequireDPoPNonce: true, At: now,
+			Reach: Reach{
+				Documents: true, Registration: RegistrationOpen, ReplayWindow: 30 * time.Second, GrantTTL: 180 * 24 * time.Hour,
+				TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, APIs: []identity.API{notes},
+			},
 		}
 		for _, alg := range []keys.Alg{keys.RS256, keys.ES256, keys.EdDSA} {
 			r.Keys = append(r.Keys, keys.Key{Alg: alg, State: keys.Active, ActiveAt: now.Add(-24 * time.Hour)})
@@ -140,6 +147,7 @@ func TestAssess(t *testing.T) {
 	fapi := Client{ID: "bank", Name: "Bank", RedirectURIs: []string{testRedirect}, RequirePKCE: true, Credentials: Credentials{Profile: ProfileFAPI2}}
 	byKeys(keySetOf("", "ES256"))(&fapi)
 	fapi = fapi.WithDefaults()
+	service := Client{ID: "0199f6f0-0000-7000-8000-000000000000", Name: "Service", GrantTypes: []string{GrantClientCredentials}, RequirePKCE: true}.WithDefaults()
 	plain := Client{ID: "plain", Name: "Plain", RedirectURIs: []string{testRedirect}, RequirePKCE: true}.WithDefaults()
 
 	if a := Assess(good()); a.Missed != 0 || a.Advice != 0 || a.Met == 0 || a.Issuer != "https://id.example.com" {
@@ -163,8 +171,12 @@ func TestAssess(t *testing.T) {
 			c.RedirectURIs = []string{"http://app.example/"}
 			r.Clients = []Client{c}
 		}, "The registration is one that this release would accept."},
-		"test profile":    {func(r *Running) { r.Certification = true }, "No protection is switched off for tests."},
-		"disabled client": {func(r *Running) { c := fapi; c.DPoPBound, c.Disabled = false, true; r.Clients = []Client{c} }, ""},
+		"refresh tokens that may come again":   {func(r *Running) { r.ReplayWindow = time.Hour }, "A refresh token that comes again is noticed."},
+		"half the world is our proxy":          {func(r *Running) { r.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("0.0.0.0/1")} }, "Only named machines may say where a request, or its certificate, comes from."},
+		"service under the id of a person":     {func(r *Running) { r.Clients = []Client{service} }, "A token of the client itself cannot be taken for a person's."},
+		"MCP client, and no way in for others": {func(r *Running) { r.Documents, r.Registration = false, RegistrationOff }, ""},
+		"test profile":                         {func(r *Running) { r.Certification = true }, "No protection is switched off for tests."},
+		"disabled client":                      {func(r *Running) { c := fapi; c.DPoPBound, c.Disabled = false, true; r.Clients = []Client{c} }, ""},
 	} {
 		r := good()
 		try.edit(&r)
@@ -186,8 +198,47 @@ func TestAssess(t *testing.T) {
 			t.Errorf("%s: missed %q, want %q", name, missed, want)
 		}
 	}
-	// A plain client learns what it would take to keep the others.
+	for name, try := range map[string]struct {
+		edit   func(r *Running)
+		advice string
+	}{
+		"no documents":          {func(r *Running) { r.Documents = false }, "Clients may describe themselves by a document."},
+		"no registration":       {func(r *Running) { r.Registration = RegistrationOff }, "Clients that know no documents may register themselves."},
+		"nothing for strangers": {func(r *Running) { r.APIs = nil }, "The MCP servers are registered, by their https addresses, and open to clients that introduce themselves."},
+		"API that is a name": {func(r *Running) {
+			r.APIs = append(r.APIs, identity.API{Identifier: "urn:notes", Resource: notes.Resource})
+		}, "Each open API has an address at which its metadata can be found, and scopes to ask for."},
+		"API without scopes":         {func(r *Running) { r.APIs[0].Scopes = nil }, "Each open API has an address at which its metadata can be found, and scopes to ask for."},
+		"API with long-lived tokens": {func(r *Running) { r.APIs[0].TokenTTL = time.Hour }, "Access tokens for open APIs are short-lived."},
+		"our own network":            {func(r *Running) { r.OutboundNetworks = r.TrustedProxies }, "No stranger makes the server ask its own network."},
+		"reusable assertions":        {func(r *Running) { r.Issuers = []Issuer{{Issuer: machines, Reusable: true}} }, "An assertion of another issuer counts once."},
+		"grants without end":         {func(r *Running) { r.GrantTTL = 10 * 366 * 24 * time.Hour }, "Refresh tokens end some day."},
+		"tokens of an hour":          {func(r *Running) { r.AccessTokenTTL = time.Hour }, "Access tokens are short-lived, as nothing takes a signed one back at an API."},
+	} {
+		r := good()
+		try.edit(&r)
+		if a := Assess(r); a.Missed != 0 || !slices.ContainsFunc(a.Findings, func(f Finding) bool {
+			return f.Rule == try.advice && f.Verdict == Advice && f.Reason != "" && f.Fix != ""
+		}) {
+			t.Errorf("%s: want the advice %q, got %+v", name, try.advice, a)
+		}
+	}
+	// What message signing demands, and what the client chose.
+	signs := fapi
+	signs.Profile, signs.AnswerAlg = ProfileFAPI2Signs, "ES256"
 	r := good()
+	r.Clients = []Client{signs}
+	var said []string
+	for _, f := range Assess(r).Findings {
+		if strings.HasPrefix(f.Reference, "FAPI 2.0 Message Signing §") {
+			said = append(said, f.Verdict+" "+f.Rule)
+		}
+	}
+	if len(said) != 3 || !strings.Contains(said[0], "demanded") || !strings.Contains(said[1], "an option") || !strings.Contains(said[1], "by ES256.") || !strings.Contains(said[2], "an option") {
+		t.Errorf("message signing: %q", said)
+	}
+	// A plain client learns what it would take to keep the others.
+	r = good()
 	r.Clients = []Client{plain}
 	if !slices.ContainsFunc(Assess(r).Findings, func(f Finding) bool {
 		return f.ClientID == "plain" && f.Verdict == Advice && f.Reference == "profile fapi2-security" && f.Fix == "gatehouse client update plain --auth-method private_key_jwt"

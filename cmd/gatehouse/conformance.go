@@ -42,6 +42,20 @@ func (c *conformanceCommand) Run(t *terminal) error {
 			CodeTTL: s.CodeTTL, AccessTokenTTL: s.AccessTokenTTL, PushedTTL: s.PARTTL, KeyRotation: s.KeyRotation,
 			RequireDPoPNonce: s.RequireDPoPNonce, LegacyTypes: s.LegacyResponseTypes, Certification: s.Certification.Mode != "off", At: time.Now().UTC(),
 		}
+		running.Reach = oauth.Reach{
+			Documents: s.Strangers.Documents, Registration: s.Strangers.Registration, ReplayWindow: s.ReplayWindow, GrantTTL: s.GrantTTL,
+			TrustedProxies: meaning.proxies, OutboundNetworks: meaning.outbound,
+		}
+		people, err := openPeople(t.ctx, d)
+		if err != nil {
+			return err
+		}
+		if running.APIs, err = people.OpenResources(t.ctx); err != nil {
+			return err
+		}
+		if running.Issuers, err = (oauth.Issuers{DB: d.db}).List(t.ctx, issuersShown); err != nil {
+			return err
+		}
 		if running.Keys, err = ring.List(t.ctx); err != nil {
 			return err
 		}
@@ -67,6 +81,8 @@ func (c *conformanceCommand) Run(t *terminal) error {
 	}
 	return err
 }
+
+const issuersShown = 1000
 
 // everyClient reads all clients, page by page.
 func everyClient(t *terminal, d *data) ([]oauth.Client, error) {
