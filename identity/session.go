@@ -39,6 +39,7 @@ type Session struct {
 	ID         string // the sid claim
 	UserID     string
 	AuthTime   time.Time // when AMR was proven
+	Undated    bool      // AuthTime is when the person came back from a provider that did not say when it had asked them
 	AMR        []string
 	CreatedAt  time.Time
 	LastSeenAt time.Time // to within five minutes
@@ -150,13 +151,14 @@ func (d *Directory) Session(ctx context.Context, token string) (Session, error) 
 	err := d.db.QueryRow(ctx, `SELECT s.id, s.user_id, s.auth_time, s.amr, s.created_at, s.last_seen_at, s.expires_at,
 		u.email_verified, u.must_change_password, u.role, k.wrapped, pr.sealed, pr.updated_at, CASE WHEN pr.user_id IS NULL THEN p.sealed END,
 		EXISTS (SELECT 1 FROM totp t WHERE t.user_id = u.id AND t.confirmed_at IS NOT NULL),
-		EXISTS (SELECT 1 FROM passkeys pk WHERE pk.user_id = u.id)
+		EXISTS (SELECT 1 FROM passkeys pk WHERE pk.user_id = u.id),
+		EXISTS (SELECT 1 FROM session_providers sp WHERE sp.session_id = s.id AND sp.undated)
 		FROM sessions s JOIN users u ON u.id = s.user_id JOIN data_keys k ON k.user_id = u.id
 		LEFT JOIN preferences pr ON pr.user_id = u.id LEFT JOIN profiles p ON p.user_id = u.id
 		WHERE s.token_hash = $1 AND s.expires_at > $2 AND s.last_seen_at > $3 AND u.status = 'active'`,
 		s.tokenHash, db.At(now), db.At(now.Add(-d.sessionIdle))).
 		Scan(&s.ID, &s.UserID, &authTime, db.JSON(&s.AMR), &created, &lastSeen, &expires, &s.EmailVerified, &s.MustChangePassword, &s.Role,
-			&dataKey, &preferences, &preferencesAt, &profile, &s.HasTOTP, &s.HasPasskey)
+			&dataKey, &preferences, &preferencesAt, &profile, &s.HasTOTP, &s.HasPasskey, &s.Undated)
 	if err != nil {
 		return Session{}, fmt.Errorf("read session: %w", err)
 	}
@@ -201,13 +203,18 @@ func (d *Directory) StepUp(ctx context.Context, s Session, amr []string) (token 
 		if n == 0 {
 			return ErrNotFound
 		}
+		if wholeProof(amr) { // here, and so at a time that is known
+			if _, err := d.db.Exec(ctx, `UPDATE session_providers SET undated = FALSE WHERE session_id = $1`, s.ID); err != nil {
+				return err
+			}
+		}
 		d.audit.Record(ctx, audit.Event{Action: "session.step_up", Actor: s.UserID, UserID: s.UserID, Detail: map[string]string{"amr": strings.Join(amr, " ")}})
 		return nil
 	})
 	if err != nil {
 		return "", Session{}, fmt.Errorf("step up session: %w", err)
 	}
-	s.AMR, s.AuthTime, s.LastSeenAt, s.tokenHash = methods, authTime, now, hash
+	s.AMR, s.AuthTime, s.LastSeenAt, s.tokenHash, s.Undated = methods, authTime, now, hash, s.Undated && !wholeProof(amr)
 	return token, s, nil
 }
 

@@ -245,7 +245,8 @@ func (d *Directory) dropLinked(ctx context.Context, userID string) error {
 
 // StartSessionVia is StartSession for a sign-in that came by a provider, if via names one. A provider that is disabled by now, or at
 // which the person has no linked account any more (login racing with an unlinking or a reset), gives ErrNotFound. The time of the
-// session's proof is the provider's, if that says when it has asked: apps that demand a recent one (max_age) shall get one.
+// session's proof is the provider's, if that says when it has asked: apps that demand a recent one (max_age) shall get one. If it does
+// not, the session is Undated.
 func (d *Directory) StartSessionVia(ctx context.Context, via Via, userID string, amr []string, dev Device, oldToken string, passwordAt time.Time) (token string, s Session, err error) {
 	if via.Provider == "" {
 		return d.StartSession(ctx, userID, amr, dev, oldToken, passwordAt)
@@ -254,8 +255,9 @@ func (d *Directory) StartSessionVia(ctx context.Context, via Via, userID string,
 		if token, s, err = d.StartSession(ctx, userID, amr, dev, oldToken, passwordAt); err != nil {
 			return err
 		}
-		n, err := d.db.Exec(ctx, `INSERT INTO session_providers (session_id, provider_id) SELECT $1, id FROM providers WHERE id = $2 AND disabled = FALSE
-			AND EXISTS (SELECT 1 FROM linked_accounts WHERE user_id = $3 AND provider_id = $2)`, s.ID, via.Provider, userID)
+		n, err := d.db.Exec(ctx, `INSERT INTO session_providers (session_id, provider_id, undated) SELECT $1, id, CAST($4 AS BOOLEAN) FROM providers WHERE id = $2 AND disabled = FALSE
+			AND EXISTS (SELECT 1 FROM linked_accounts WHERE user_id = $3 AND provider_id = $2)`, s.ID, via.Provider, userID, via.ProvenAt.IsZero())
+		s.Undated = via.ProvenAt.IsZero()
 		if err == nil && n == 0 {
 			err = fmt.Errorf("provider is disabled, or linked no more: %w", ErrNotFound)
 		}

@@ -113,7 +113,7 @@ func (a *accessTokens) GenerateAccessToken(ctx context.Context, r fosite.Request
 	if c.Subject == "" {
 		c.Subject = client.ID // RFC 9068 §2.2: no person is involved
 	}
-	if !sess.AuthTime.IsZero() {
+	if !sess.AuthTime.IsZero() && !sess.Undated {
 		c.AuthTime = sess.AuthTime.Unix()
 	}
 	if sess.Claims != nil {

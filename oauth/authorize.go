@@ -312,13 +312,13 @@ func (s *Server) missing(ctx context.Context, req *authorization, sess *identity
 		return &need{path: "/login", code: "login_required"}, nil
 	}
 	in := req.interaction
-	fresh := !sess.AuthTime.Before(in.CreatedAt) // signed in for this very request
+	fresh := !sess.Undated && !sess.AuthTime.Before(in.CreatedAt) // signed in for this very request
 	switch {
 	case req.hint != "" && req.hint != req.hinted.subject(sess.UserID), !wantedSubject(req, sess.UserID):
 		return &need{path: "/login", code: "login_required", reason: "account"}, nil
 	case req.prompted("login") && !fresh,
 		// By now, not by the time of the request: a request can wait for an hour in a tab that was left open.
-		req.maxAge >= 0 && !fresh && s.Now().Sub(sess.AuthTime) > req.maxAge,
+		req.maxAge >= 0 && !fresh && (sess.Undated || s.Now().Sub(sess.AuthTime) > req.maxAge),
 		req.maxAge == 0 && !fresh:
 		return &need{path: "/login", code: "login_required", reason: "reauth"}, nil
 	case req.prompted("select_account") && !fresh && in.SelectedBy != sess.ID:

@@ -299,7 +299,7 @@ func (s *Server) answerDevice(w http.ResponseWriter, r *http.Request, req *autho
 		answer.Code = &codeRecord{
 			ClientID: d.ClientID, IssuedAt: began, Scopes: d.Scopes, OpenID: slices.Contains(d.Scopes, scopeOpenID),
 			Session: req.interaction.Budget.bind(&session{
-				Subject: sess.UserID, GrantID: grantID, SessionID: sess.ID, AuthTime: sess.AuthTime, RequestedAt: d.CreatedAt, ACR: sess.ACR(), AMR: sess.AMR,
+				Subject: sess.UserID, GrantID: grantID, SessionID: sess.ID, AuthTime: sess.AuthTime, Undated: sess.Undated, RequestedAt: d.CreatedAt, ACR: sess.ACR(), AMR: sess.AMR,
 				Resources: d.Resources, Details: d.Details,
 			}, began),
 		}

@@ -47,7 +47,10 @@ func (i *idTokens) GenerateIDToken(ctx context.Context, lifespan time.Duration, 
 	now := i.Now()
 	c := &idClaims{
 		Issuer: i.Site.Issuer(), Subject: client.subject(sess.Subject), Audience: client.ID, Expires: now.Add(lifespan).Unix(), IssuedAt: now.Unix(),
-		AuthTime: sess.AuthTime.Unix(), ACR: sess.ACR, AMR: sess.AMR, Hash: sess.IDTokenClaims().AccessTokenHash, Session: client.session(sess.SessionID), ID: id.String(),
+		ACR: sess.ACR, AMR: sess.AMR, Hash: sess.IDTokenClaims().AccessTokenHash, Session: client.session(sess.SessionID), ID: id.String(),
+	}
+	if !sess.Undated {
+		c.AuthTime = sess.AuthTime.Unix()
 	}
 	if slices.Contains(client.GrantTypes, GrantTokenExchange) {
 		c.GrantID = sess.GrantID

@@ -160,6 +160,9 @@ func (s *Server) Interaction(ctx context.Context, id, userID string) (Interactio
 		UILocales: strings.Fields(req.form.Get("ui_locales")), Prompt: req.prompt, ACRValues: strings.Fields(req.form.Get("acr_values")),
 		AppScheme: appScheme(req.redirect), Reason: in.Reason, CreatedAt: in.CreatedAt, Agent: isAgent(req.client.Client),
 	}
+	if req.maxAge >= 0 {
+		out.MaxAge = &req.maxAge
+	}
 	out.Stranger, out.Resources = strangerOf(req), req.resources.public()
 	if out.Details, err = s.publicDetails(ctx, req); err != nil {
 		return Interaction{}, err

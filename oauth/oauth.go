@@ -82,6 +82,7 @@ type Interaction struct {
 	LoginHint string
 	UILocales []string
 	Prompt    []string
+	MaxAge    *time.Duration // how old the sign-in may be; nil: the app does not say
 	ACRValues []string
 	Stranger  *Stranger  // what people must know of an app that no operator has registered; nil: one did
 	AppScheme string     // "com.example.app:" if the app is a program with a private-use scheme; empty: a website

@@ -1,6 +1,8 @@
 package ui
 
 import (
+	"encoding/base64"
+	"encoding/json"
 	"net/http"
 	"net/url"
 	"slices"
@@ -257,4 +259,96 @@ func TestAttackSlowProviderIsAskedOnce(t *testing.T) {
 	if n := asked.Load(); n != 1 {
 		t.Errorf("asked %d times", n)
 	}
+}
+
+// A provider that does not say when it asked lets people in, but not into an app that demands a recent sign-in: neither at once nor by
+// the session that is left.
+func TestAttackMaxAgeByProviderWithoutTime(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	i := newIDP(t, w)
+	n := i.provider(t, "acme")
+	u := w.person(t, alice)
+	w.linked(t, u, i, "acme", "ada-at-acme")
+	c := w.app(t, func(c *oauth.Client) { c.FirstParty = true })
+
+	b := w.browser(t)
+	p := b.get(authorize(c, url.Values{"max_age": {"600"}})).want(http.StatusOK, "provider-acme")
+	away := b.press(p, "provider-acme", nil).away
+	if asked, _ := url.Parse(away); asked.Query().Get("max_age") != "600" || asked.Query().Has("prompt") {
+		t.Errorf("the provider is asked %s, want max_age=600", away)
+	}
+	b.get(i.signIn(t, away, ada())).want(http.StatusOK, "login-submit").says("without asking")
+	nobodyIn(t, b)
+	if p = b.byProvider(t, i, p, "acme", ada(person{"auth_time": w.clock.now().Add(-time.Minute).Unix()})); !strings.Contains(p.away, "code=") {
+		t.Errorf("after a proof a minute ago at %s %s", p.url, p.away)
+	}
+	// By the account in another tab, while the app's request waits.
+	b = w.browser(t)
+	waiting := b.get(authorize(c, url.Values{"max_age": {"600"}}))
+	atAccount(t, b.byProvider(t, i, b.get("/login"), "acme", ada()))
+	b.get("/authorize/resume?i="+waiting.url.Query().Get("i")).want(http.StatusOK, "provider-acme")
+	for _, extra := range []url.Values{{"max_age": {"0"}}, {"prompt": {"login"}}} {
+		b := w.browser(t)
+		p := b.press(b.get(authorize(c, extra)), "provider-acme", nil)
+		if asked, _ := url.Parse(p.away); asked.Query().Get("prompt") != "login" || asked.Query().Get("max_age") != "0" {
+			t.Errorf("%v: the provider is asked %s", extra, p.away)
+		}
+		b.get(i.signIn(t, p.away, ada())).want(http.StatusOK, "login-submit").says("without asking")
+	}
+
+	// A session from before, in which nobody knows when the person was asked, is good for whoever does not mind.
+	b = w.browser(t)
+	atAccount(t, b.byProvider(t, i, b.get("/login"), "acme", ada()))
+	if s := b.session(w); !s.Undated {
+		t.Error("the session is dated")
+	}
+	if p := b.get(authorize(c, nil)); !strings.Contains(p.away, "code=") {
+		t.Errorf("an app that does not mind: at %s", p.url)
+	}
+	if claims := tokenClaims(t, w.idToken(t, b, c)); claims["auth_time"] != nil {
+		t.Errorf("auth_time %v is a guess", claims["auth_time"])
+	}
+	b.get(authorize(c, url.Values{"max_age": {"600"}})).want(http.StatusOK, "provider-acme")
+	if p := b.get(authorize(c, url.Values{"max_age": {"600"}, "prompt": {"none"}})); !strings.Contains(p.away, "error=login_required") {
+		t.Errorf("prompt=none: at %s %s", p.url, p.away)
+	}
+	// The password dates it.
+	if p := b.press(b.get(authorize(c, url.Values{"max_age": {"600"}})), "login-submit", map[string]string{"email": alice, "password": password}); !strings.Contains(p.away, "code=") {
+		t.Errorf("after the password at %s", p.url)
+	}
+	if s := b.session(w); s.Undated {
+		t.Error("undated after the password")
+	}
+
+	// The operator answers for it: then it counts if it was told to ask.
+	n.TrustFresh = true
+	if _, err := w.others.Update(t.Context(), n, ""); err != nil {
+		t.Fatal(err)
+	}
+	b = w.browser(t)
+	p = b.press(b.get(authorize(c, url.Values{"max_age": {"600"}})), "provider-acme", nil)
+	if asked, _ := url.Parse(p.away); asked.Query().Get("prompt") != "login" {
+		t.Errorf("the provider is asked %s, want prompt=login", p.away)
+	}
+	if p = b.get(i.signIn(t, p.away, ada())); !strings.Contains(p.away, "code=") {
+		t.Errorf("at a trusted provider: at %s", p.url)
+	}
+}
+
+// tokenClaims reads what a token says.
+func tokenClaims(t testing.TB, token string) (claims map[string]any) {
+	t.Helper()
+	parts := strings.Split(token, ".")
+	if len(parts) != 3 {
+		t.Fatalf("token %q", token)
+	}
+	raw, err := base64.RawURLEncoding.DecodeString(parts[1])
+	if err == nil {
+		err = json.Unmarshal(raw, &claims)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return claims
 }

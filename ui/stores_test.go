@@ -58,7 +58,7 @@ func TestOnPostgresAndRedis(t *testing.T) {
 		// Signing in elsewhere.
 		TestSignInElsewhere, TestSignInElsewhereForTwoAppsAtOnce, TestNewPersonByTrustedProvider,
 		TestNewPersonByUntrustedProviderProvesTheAddress, TestLinkByAddressWhereTheOperatorSaidSo, TestConnectExistingAccount,
-		TestSecondFactorElsewhere, TestProviderSaysNo, TestReturnWithoutATrip, TestDisabledProviderStopsEverything,
+		TestSecondFactorElsewhere, TestAttackMaxAgeByProviderWithoutTime, TestProviderSaysNo, TestReturnWithoutATrip, TestDisabledProviderStopsEverything,
 		TestDomainGoesToItsProvider, TestLinkAndUnlinkInTheAccount, TestLastWayInStays, TestConfirmElsewhere, TestGitHub,
 		TestSecondStepAfterSilentProviderIsFresh,
 		TestAttackTakeoverByAddressOfTheProvider, TestAttackGuestLeftBehind, TestAttackForgedIDToken, TestAttackUserInfoOfSomebodyElse,

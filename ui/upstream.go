@@ -108,9 +108,15 @@ func (p *Pages) signInTrip(v visit, provider, hint string) (upstream.Trip, upstr
 		Provider: provider, Purpose: upstream.ForSignIn, Interaction: v.ID,
 		Fresh: slices.Contains(in.Prompt, "login") || v.SignedIn && in.Reason != "" && in.Reason != reasonAccount,
 	}
-	return trip, upstream.Wish{
+	wish := upstream.Wish{
 		LoginHint: cmp.Or(hint, in.LoginHint), SelectAccount: slices.Contains(in.Prompt, "select_account") || in.Reason == reasonAccount,
 	}
+	if in.MaxAge != nil { // the app wants to know how old the sign-in is: the return does not tell, the provider must
+		wish.MaxAge, trip.Dated = *in.MaxAge, true
+		n, err := p.Upstream.Providers.Get(provider)
+		trip.Fresh = trip.Fresh || *in.MaxAge == 0 || err == nil && n.TrustFresh // which says no time, and is believed if it was told to ask
+	}
+	return trip, wish
 }
 
 // startTrip sends a person to the provider they chose. It is a POST: another site's page can make a browser go nowhere.

@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -56,6 +57,7 @@ type Trip struct {
 	SessionID   string    `json:"session_id,omitempty"`
 	Next        string    `json:"next,omitempty"`  // for the caller: where to go on
 	Fresh       bool      `json:"fresh,omitempty"` // the provider is to ask anew, and to say so
+	Dated       bool      `json:"dated,omitempty"` // the provider is to say when it has asked
 	StartedAt   time.Time `json:"started_at"`
 
 	Verifier string `json:"verifier"` // PKCE
@@ -67,7 +69,8 @@ type Trip struct {
 type Wish struct {
 	LoginHint     string
 	SelectAccount bool
-	Locales       string // ui_locales
+	MaxAge        time.Duration // of the sign-in there, for a Dated trip
+	Locales       string        // ui_locales
 }
 
 // Identity is who somebody is at a provider.
@@ -171,6 +174,9 @@ func (s *Trips) Begin(ctx context.Context, t Trip, w Wish) (d Departure, err err
 		case w.SelectAccount:
 			set("prompt", "select_account")
 		}
+		if t.Dated && !t.Fresh {
+			set("max_age", strconv.FormatInt(int64(w.MaxAge/time.Second), 10))
+		}
 	}
 	config := s.oauth(p, m)
 	return Departure{URL: config.AuthCodeURL(state, options...), Cookie: CookieName(state), Token: token, Expires: s.Now().Add(tripLife)}, nil
@@ -236,6 +242,9 @@ func (s *Trips) Finish(ctx context.Context, provider string, r Return, cookie st
 	}
 	if err != nil {
 		return t, Identity{}, fmt.Errorf("%w: %w", ErrAnswer, err)
+	}
+	if t.Dated && !p.TrustFresh && who.AuthTime.IsZero() { // it must say, having been asked for max_age (OpenID Connect Core §3.1.2.1)
+		return t, Identity{}, ErrStale
 	}
 	if t.Fresh && !p.TrustFresh && (who.AuthTime.IsZero() || who.AuthTime.Before(t.StartedAt.Add(-leeway))) {
 		return t, Identity{}, ErrStale
