@@ -266,10 +266,8 @@ func TestAttackSlowProviderIsAskedOnce(t *testing.T) {
 func TestAttackMaxAgeByProviderWithoutTime(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	i := newIDP(t, w)
-	n := i.provider(t, "acme")
-	u := w.person(t, alice)
-	w.linked(t, u, i, "acme", "ada-at-acme")
+	i := newIDP(t, w, "acme")
+	i.link(t, w.person(t, alice), "ada-at-acme")
 	c := w.app(t, func(c *oauth.Client) { c.FirstParty = true })
 
 	b := w.browser(t)
@@ -280,13 +278,13 @@ func TestAttackMaxAgeByProviderWithoutTime(t *testing.T) {
 	}
 	b.get(i.signIn(t, away, ada())).want(http.StatusOK, "login-submit").says("without asking")
 	nobodyIn(t, b)
-	if p = b.byProvider(t, i, p, "acme", ada(person{"auth_time": w.clock.now().Add(-time.Minute).Unix()})); !strings.Contains(p.away, "code=") {
+	if p = b.byProvider(i, p, ada(person{"auth_time": w.clock.now().Add(-time.Minute).Unix()})); !strings.Contains(p.away, "code=") {
 		t.Errorf("after a proof a minute ago at %s %s", p.url, p.away)
 	}
 	// By the account in another tab, while the app's request waits.
 	b = w.browser(t)
 	waiting := b.get(authorize(c, url.Values{"max_age": {"600"}}))
-	atAccount(t, b.byProvider(t, i, b.get("/login"), "acme", ada()))
+	atAccount(t, b.byProvider(i, b.get("/login"), ada()))
 	b.get("/authorize/resume?i="+waiting.url.Query().Get("i")).want(http.StatusOK, "provider-acme")
 	for _, extra := range []url.Values{{"max_age": {"0"}}, {"prompt": {"login"}}} {
 		b := w.browser(t)
@@ -299,7 +297,7 @@ func TestAttackMaxAgeByProviderWithoutTime(t *testing.T) {
 
 	// A session from before, in which nobody knows when the person was asked, is good for whoever does not mind.
 	b = w.browser(t)
-	atAccount(t, b.byProvider(t, i, b.get("/login"), "acme", ada()))
+	atAccount(t, b.byProvider(i, b.get("/login"), ada()))
 	if s := b.session(w); !s.Undated {
 		t.Error("the session is dated")
 	}
@@ -322,10 +320,7 @@ func TestAttackMaxAgeByProviderWithoutTime(t *testing.T) {
 	}
 
 	// The operator answers for it: then it counts if it was told to ask.
-	n.TrustFresh = true
-	if _, err := w.others.Update(t.Context(), n, ""); err != nil {
-		t.Fatal(err)
-	}
+	i.change(t, func(p *upstream.Provider) { p.TrustFresh = true })
 	b = w.browser(t)
 	p = b.press(b.get(authorize(c, url.Values{"max_age": {"600"}})), "provider-acme", nil)
 	if asked, _ := url.Parse(p.away); asked.Query().Get("prompt") != "login" {
