@@ -386,6 +386,8 @@ var whereHeld = map[string]string{
 	"grants":          "grants.json",
 	"delegations":     "grants.json",
 	"session_apps":    "session_apps.json",
+	"login_requests":  "requests.json",
+	"muted_apps":      "muted_apps.json",
 	"audit":           "activity.json",
 
 	"group_members":     "groups_and_roles.json",

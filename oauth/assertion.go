@@ -102,9 +102,9 @@ func (s *Server) checkAssertion(ctx context.Context, client *registration, a *as
 func (s *Server) checkAudience(client *registration, aud listed) error {
 	names := []string{s.Site.Issuer()}
 	if !client.rules().issuerAlone {
-		names = append(names, s.Site.URL("/token"), s.Site.URL("/par"))
+		names = append(names, s.Site.URL("/token"), s.Site.URL("/par"), s.Site.URL("/bc-authorize"))
 		if base := s.Certificates.URL; base != "" {
-			names = append(names, base+"/token", base+"/par")
+			names = append(names, base+"/token", base+"/par", base+"/bc-authorize")
 		}
 	} else if aud.list {
 		return assertionError("The aud of the client assertion must be the issuer, as a string.")

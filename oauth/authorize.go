@@ -41,7 +41,7 @@ type authorization struct {
 	hint      string        // subject of the id_token_hint
 	hinted    *registration // the client that the hint was made for
 
-	device *deviceRequest // the device that asked, in place of an app with a redirect
+	decoupled *decoupled // what asked in place of an app with a redirect
 
 	interaction *interaction // what the person has done for this request so far
 }
@@ -119,19 +119,19 @@ func (s *Server) resume(w http.ResponseWriter, r *http.Request) error {
 		return s.refuse(w, r, req, err)
 	}
 	req.interaction = in
+	if req.decoupled != nil && (in.Denied || in.Unproven) {
+		sess, err := s.session(r)
+		if err != nil {
+			return s.refuse(w, r, req, err)
+		}
+		return s.answerDecoupled(w, r, req, sess, s.Now(), true)
+	}
 	if in.Denied {
 		if err := s.spendPushed(r.Context(), in); err != nil {
 			return s.refuse(w, r, nil, err)
 		}
 		if err := s.endInteraction(r.Context(), in); err != nil {
 			return s.refuse(w, r, req, err)
-		}
-		if req.device != nil {
-			sess, err := s.session(r)
-			if err != nil {
-				return s.refuse(w, r, req, err)
-			}
-			return s.answerDevice(w, r, req, sess, s.Now(), true)
 		}
 		return s.refuse(w, r, req, newError("access_denied", "The person did not allow it."))
 	}
@@ -144,8 +144,8 @@ func (s *Server) resume(w http.ResponseWriter, r *http.Request) error {
 // parseAuthorization checks everything about a request that does not depend on the person. With an error it returns
 // what is known of the request; redirect is set only if the app may be told.
 func (s *Server) parseAuthorization(ctx context.Context, form url.Values) (*authorization, error) {
-	if form.Has(deviceParameter) {
-		return s.parseDevice(ctx, form)
+	if form.Has(decoupledParameter) {
+		return s.parseDecoupled(ctx, form)
 	}
 	req := &authorization{form: form, maxAge: -1, mode: fosite.ResponseModeQuery, state: form.Get("state")}
 	client, err := s.client(ctx, form.Get("client_id"))
@@ -314,7 +314,7 @@ func (s *Server) missing(ctx context.Context, req *authorization, sess *identity
 	in := req.interaction
 	fresh := !sess.Undated && !sess.AuthTime.Before(in.CreatedAt) // signed in for this very request
 	switch {
-	case req.hint != "" && req.hint != req.hinted.subject(sess.UserID), !wantedSubject(req, sess.UserID):
+	case req.hint != "" && req.hint != req.hinted.subject(sess.UserID), !wantedSubject(req, sess.UserID), req.decoupled != nil && !req.decoupled.mine(sess):
 		return &need{path: "/login", code: "login_required", reason: "account"}, nil
 	case req.prompted("login") && !fresh,
 		// By now, not by the time of the request: a request can wait for an hour in a tab that was left open.
@@ -352,7 +352,7 @@ func (s *Server) missingConsent(ctx context.Context, req *authorization, sess *i
 	switch {
 	case req.interaction.ConsentBy == sess.UserID:
 		return nil, nil //nolint:nilnil // nothing is missing
-	case req.client.stranger(), req.prompted("consent"), len(req.details) > 0, req.device != nil: // who sits at the device is told by nothing but the person (RFC 8628 §5.4)
+	case req.client.stranger(), req.prompted("consent"), len(req.details) > 0, req.decoupled != nil: // who sits at the device is told by nothing but the person (RFC 8628 §5.4)
 		return ask, nil
 	case req.client.FirstParty && !impersonable(req):
 		return nil, nil //nolint:nilnil // nothing is missing
@@ -384,8 +384,8 @@ func (s *Server) advance(w http.ResponseWriter, r *http.Request, req *authorizat
 	switch {
 	case err != nil:
 		return s.refuse(w, r, req, err)
-	case needed == nil && req.device != nil:
-		return s.answerDevice(w, r, req, sess, began, false)
+	case needed == nil && req.decoupled != nil:
+		return s.answerDecoupled(w, r, req, sess, began, false)
 	case needed == nil:
 		return s.issue(w, r, req, sess, began)
 	case req.prompted("none"):

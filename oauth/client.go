@@ -22,7 +22,7 @@ const (
 )
 
 // grantTypes are all that the token endpoint knows.
-var grantTypes = []string{GrantAuthorizationCode, GrantRefreshToken, GrantClientCredentials, GrantDeviceCode, GrantTokenExchange, GrantJWTBearer}
+var grantTypes = []string{GrantAuthorizationCode, GrantRefreshToken, GrantClientCredentials, GrantDeviceCode, GrantCIBA, GrantTokenExchange, GrantJWTBearer}
 
 // ofPerson reports whether any of a client's grant types brings it a person.
 func ofPerson(types []string) bool {
@@ -31,7 +31,7 @@ func ofPerson(types []string) bool {
 
 // refreshable reports whether any of them can bring it a refresh token.
 func refreshable(types []string) bool {
-	return slices.Contains(types, GrantAuthorizationCode) || slices.Contains(types, GrantDeviceCode)
+	return slices.Contains(types, GrantAuthorizationCode) || slices.Contains(types, GrantDeviceCode) || slices.Contains(types, GrantCIBA)
 }
 
 // Client is a registered app. The JSON names are those of RFC 7591 where it has one.
@@ -67,6 +67,7 @@ type Client struct {
 	AccessRules
 	Messages
 	Encryption
+	Backchannel
 	Software
 
 	Policy RegistrationPolicy `json:"registration_policy,omitzero"` // of a client that registered itself with an initial access token
@@ -103,6 +104,9 @@ func (c Client) WithDefaults() Client {
 	}
 	if len(c.Scopes) == 0 && ofPerson(c.GrantTypes) {
 		c.Scopes = slices.Clone(standardScopes)
+	}
+	if c.DeliveryMode == "" && slices.Contains(c.GrantTypes, GrantCIBA) {
+		c.DeliveryMode = DeliveryPoll
 	}
 	return c
 }
@@ -180,6 +184,9 @@ func (c Client) Validate() error {
 	if err := c.Software.validate(); err != nil {
 		return err
 	}
+	if err := c.validateBackchannel(); err != nil {
+		return err
+	}
 	if err := c.SignInWishes.validate(); err != nil {
 		return err
 	}
@@ -200,7 +207,7 @@ func (c Client) validateGrants() error {
 	}
 	switch {
 	case !refreshable(c.GrantTypes) && slices.Contains(c.GrantTypes, GrantRefreshToken):
-		return fmt.Errorf("grant_types: %s is of use only with %s or %s", GrantRefreshToken, GrantAuthorizationCode, GrantDeviceCode)
+		return fmt.Errorf("grant_types: %s is of use only with %s, %s or %s", GrantRefreshToken, GrantAuthorizationCode, GrantDeviceCode, GrantCIBA)
 	case c.Public() && slices.Contains(c.GrantTypes, GrantClientCredentials):
 		return fmt.Errorf("grant_types: %s needs a client that can prove who it is (RFC 6749 §4.4)", GrantClientCredentials)
 	case c.Public() && !c.RequirePKCE:

@@ -255,6 +255,9 @@ func (o *Outbox) attempt(ctx context.Context, m *delivery) error {
 	if err != nil {
 		return err
 	}
+	if m.Kind == kindPing {
+		return o.ping(ctx, client, m)
+	}
 	if m.Kind != kindLogout {
 		return o.push(ctx, client, m)
 	}

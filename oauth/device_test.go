@@ -1,12 +1,19 @@
 package oauth
 
 import (
+	"context"
+	"errors"
 	"net/http"
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/gatehouse-id/gatehouse/identity"
+	"github.com/gatehouse-id/gatehouse/internal/cache"
+	"github.com/gatehouse-id/gatehouse/internal/db"
 )
 
 func ofDevice(c *Client) {
@@ -26,7 +33,7 @@ func (h *harness) device(t testing.TB, c registered, scope string) answer {
 
 func (h *harness) poll(t testing.TB, c registered, code string) answer {
 	t.Helper()
-	h.advanceClock(deviceInterval)
+	h.advanceClock(pollInterval)
 	return h.post(t, "/token", c, url.Values{"grant_type": {GrantDeviceCode}, "device_code": {code}})
 }
 
@@ -74,7 +81,7 @@ func TestDeviceFlow(t *testing.T) {
 			t.Fatalf("poll after the decision: %d %v", got.status, got.body)
 		}
 		_, id := claimsOf(t, got.str("id_token"))
-		if id["sub"] != b.user.ID || id["aud"] != c.ID || id["at_hash"] == nil || id["sid"] != b.session.ID {
+		if id["sub"] != b.user.ID || id["aud"] != c.ID || id["at_hash"] == nil || id["sid"] == nil || id["sid"] == b.session.ID {
 			t.Errorf("ID token %v", id)
 		}
 		if a := h.userinfoAnswer(t, got.str("access_token")); a.str("email") != b.user.Email {
@@ -128,7 +135,7 @@ func TestDeviceScopesAtThePollAreThoseApproved(t *testing.T) { // authentik CVE-
 		c, b := h.client(t, ofDevice), h.person(t)
 		asked := h.device(t, c, "openid")
 		b.decide(t, asked.str("user_code"), true)
-		h.advanceClock(deviceInterval)
+		h.advanceClock(pollInterval)
 		a := h.post(t, "/token", c, url.Values{"grant_type": {GrantDeviceCode}, "device_code": {asked.str("device_code")}, "scope": {"openid write"}})
 		if _, access := claimsOf(t, a.str("access_token")); access["scope"] != "openid" {
 			t.Errorf("scope %v, want openid", access["scope"])
@@ -157,7 +164,7 @@ func TestDeviceCodeAttacks(t *testing.T) {
 		}
 
 		late := h.device(t, c, "openid")
-		h.advanceClock(deviceLife + time.Second)
+		h.advanceClock(decoupledLife + time.Second)
 		wantError(t, h.poll(t, c, late.str("device_code")), 400, "expired_token")
 		if _, err := h.BeginDevice(t.Context(), late.str("user_code")); err == nil {
 			t.Error("an expired code may be typed")
@@ -174,16 +181,147 @@ func TestDeviceCodeAttacks(t *testing.T) {
 	})
 }
 
-func TestDeviceOfAPersonWhoEndedTheSessionGetsNothing(t *testing.T) { // revocation race
+// A device is a sign-in of its own: it neither goes with the browser in which the person decided, nor stays when they throw everybody out.
+func TestDeviceOutlivesTheBrowserThatLetItIn(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, h *harness) {
-		c, b := h.client(t, ofDevice), h.person(t)
-		asked := h.device(t, c, "openid offline_access")
+		for name, tt := range map[string]struct {
+			end  func(b *browser, c registered) error
+			last bool // the device goes on
+		}{
+			"signed out": {func(b *browser, _ registered) error { return h.people.EndSession(t.Context(), b.user.ID, b.session.ID) }, true},
+			"other browsers out": {func(b *browser, _ registered) error {
+				_, err := h.people.EndSessions(t.Context(), b.user.ID, b.session.ID)
+				return err
+			}, true},
+			"this was not me": {func(b *browser, _ registered) error { return h.people.Disown(t.Context(), b.user.ID) }, false},
+			"everything signed out": {func(b *browser, _ registered) error {
+				_, err := h.people.EndSessions(t.Context(), b.user.ID, "")
+				return err
+			}, false},
+			"access taken away":      {func(b *browser, c registered) error { return h.Withdraw(t.Context(), b.user.ID, c.ID) }, false},
+			"new password by a link": {func(b *browser, _ registered) error { return h.resetPassword(t, b) }, false},
+		} {
+			c, b := h.client(t, ofDevice), h.person(t)
+			asked := h.device(t, c, "openid email offline_access")
+			b.decide(t, asked.str("user_code"), true)
+			got := h.poll(t, c, asked.str("device_code"))
+			if got.status != http.StatusOK {
+				t.Fatalf("%s: poll: %v", name, got.body)
+			}
+			h.advanceClock(time.Second)
+			if err := tt.end(b, c); err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			want := http.StatusOK
+			if !tt.last {
+				want = http.StatusUnauthorized
+			}
+			if a := h.userinfoAnswer(t, got.str("access_token")); a.status != want {
+				t.Errorf("%s: userinfo %d, want %d", name, a.status, want)
+			}
+			if a := h.refreshToken(t, c, got.str("refresh_token")); (a.status == http.StatusOK) != tt.last {
+				t.Errorf("%s: refresh %d %v, want it to go on: %v", name, a.status, a.body, tt.last)
+			}
+		}
+	})
+}
+
+func (h *harness) resetPassword(t testing.TB, b *browser) error {
+	t.Helper()
+	token, err := h.people.NewLink(t.Context(), b.user.ID, identity.Reset, b.user.Email)
+	if err != nil {
+		return err
+	}
+	_, err = h.people.ResetPassword(t.Context(), token, "another-lantern-43-meadow")
+	return err
+}
+
+// The app hears that its device is signed out, under the sid of its ID token.
+func TestAppHearsThatItsDeviceIsSignedOut(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, h *harness) {
+		app := newReceiver(t)
+		c := h.client(t, func(c *Client) { ofDevice(c); app.hears(c) })
+		b := h.person(t)
+		asked := h.device(t, c, "openid")
 		b.decide(t, asked.str("user_code"), true)
+		_, id := claimsOf(t, h.poll(t, c, asked.str("device_code")).str("id_token"))
 		if err := h.people.EndSession(t.Context(), b.user.ID, b.session.ID); err != nil {
 			t.Fatal(err)
 		}
-		wantError(t, h.poll(t, c, asked.str("device_code")), 400, "invalid_grant")
+		h.advanceClock(time.Second)
+		h.deliver(t)
+		if got := app.got(); len(got) != 0 {
+			t.Errorf("told of the browser: %v", got)
+		}
+		if err := h.people.Disown(t.Context(), b.user.ID); err != nil {
+			t.Fatal(err)
+		}
+		h.advanceClock(time.Second)
+		h.deliver(t)
+		got := app.got()
+		if len(got) != 1 {
+			t.Fatalf("told %d times, want once", len(got))
+		}
+		if _, out := claimsOf(t, got[0]); out["sid"] != id["sid"] || out["sub"] != b.user.ID {
+			t.Errorf("told %v, want the sid %v", out, id["sid"])
+		}
+	})
+}
+
+// No two devices may show one code: who types it would let a stranger's device in.
+func TestUserCodeOfAnotherDeviceIsNotGivenTwice(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, h *harness) {
+		first := h.device(t, h.client(t, ofDevice), "openid")
+		code := strings.ReplaceAll(first.str("user_code"), "-", "")
+		if again, err := h.Cache.PutNew(t.Context(), userCodeKey(code), []byte("stranger"), decoupledLife); again || err != nil {
+			t.Errorf("claimed again: %v, %v", again, err)
+		}
+		if _, err := h.BeginDevice(t.Context(), code); err != nil {
+			t.Errorf("the code leads nowhere: %v", err)
+		}
+	})
+}
+
+// cutShort forgets the requests of clients that hang up: what follows the one decisive step does not happen.
+type cutShort struct {
+	cache.Cache
+	on atomic.Bool
+}
+
+func (c *cutShort) Delete(ctx context.Context, key string) error {
+	if c.on.Load() {
+		return context.Canceled
+	}
+	return c.Cache.Delete(ctx, key)
+}
+
+// A person's browser hangs up while the answer is written: the device has it all the same, and nobody can decide otherwise.
+func TestDecisionCutShortIsNotLost(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, h *harness) {
+		short := &cutShort{Cache: h.Cache}
+		h.Cache = short
+		c, b := h.client(t, ofDevice), h.person(t)
+		asked := h.device(t, c, "openid")
+		id, err := h.BeginDevice(t.Context(), asked.str("user_code"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := h.Approve(t.Context(), id, b.session); err != nil {
+			t.Fatal(err)
+		}
+		short.on.Store(true)
+		b.get(h, "/authorize/resume?i="+id)
+		short.on.Store(false)
+		if _, err := h.BeginDevice(t.Context(), asked.str("user_code")); !errors.Is(err, db.ErrNotFound) {
+			t.Errorf("the code is good for a second decision: %v", err)
+		}
+		if a := h.poll(t, c, asked.str("device_code")); a.status != http.StatusOK {
+			t.Errorf("the device got %v", a.body)
+		}
 	})
 }
 
@@ -193,7 +331,7 @@ func TestConcurrentPollsHaveOneWinner(t *testing.T) {
 		c, b := h.client(t, ofDevice), h.person(t)
 		asked := h.device(t, c, "openid")
 		b.decide(t, asked.str("user_code"), true)
-		h.advanceClock(deviceInterval)
+		h.advanceClock(pollInterval)
 		var wins sync.Map
 		var wg sync.WaitGroup
 		for i := range 8 {
@@ -221,7 +359,7 @@ func TestDeviceParameterCannotBeSmuggledIntoARequest(t *testing.T) {
 			t.Fatal(err)
 		}
 		b.consent(t, c)
-		if q := b.authorize(t, h, c.params(deviceParameter, string(key))); q.Get("code") == "" {
+		if q := b.authorize(t, h, c.params(decoupledParameter, string(key))); q.Get("code") == "" {
 			t.Errorf("the parameter was heard: %v", q)
 		}
 	})

@@ -30,6 +30,7 @@ var knownCodes = map[string]int{
 	"login_required": 400, "interaction_required": 400, "consent_required": 400, "account_selection_required": 400,
 	"unmet_authentication_requirements": 400, "request_not_supported": 400, "request_uri_not_supported": 400, "invalid_request_object": 400, "registration_not_supported": 400,
 	"authorization_pending": 400, "slow_down": 400, "expired_token": 400, // RFC 8628 §3.5
+	"invalid_binding_message":       400, // CIBA §13
 	"invalid_authorization_details": 400, // RFC 9396 §5
 	"invalid_target":                400, // RFC 8707 §2
 	"unsupported_token_type":        400, "invalid_request_uri": 400, "invalid_dpop_proof": 400, "use_dpop_nonce": 400, "invalid_token": 401,

@@ -167,8 +167,11 @@ func (s *Server) Interaction(ctx context.Context, id, userID string) (Interactio
 	if out.Details, err = s.publicDetails(ctx, req); err != nil {
 		return Interaction{}, err
 	}
-	if d := req.device; d != nil {
-		out.Device = &Device{UserCode: showUserCode(d.UserCode), Address: d.Address, Browser: d.Browser, CreatedAt: d.CreatedAt}
+	if d := req.decoupled; d != nil {
+		out.Device = &Device{Address: d.Address, Browser: d.Browser, Message: d.Message, CreatedAt: d.CreatedAt}
+		if d.Grant == GrantDeviceCode {
+			out.Device.UserCode = showUserCode(d.UserCode)
+		}
 	}
 	if userID != "" {
 		remembered, err := s.Consents.List(ctx, userID)

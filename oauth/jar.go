@@ -32,6 +32,8 @@ type requestObjectClaims struct {
 	ClientID  string       `json:"client_id"`
 	Expires   *numericDate `json:"exp"`
 	NotBefore *numericDate `json:"nbf"`
+	IssuedAt  *numericDate `json:"iat"`
+	ID        string       `json:"jti"`
 }
 
 func objectError(hint string) error { return newError("invalid_request_object", hint) }
@@ -78,7 +80,7 @@ func (s *Server) opened(ctx context.Context, form url.Values) (url.Values, error
 	}
 	o, err := parseRequestObject(token)
 	if err == nil {
-		err = s.checkRequestObject(ctx, client, o)
+		err = s.checkRequestObject(ctx, client, o, client.requestObjectAlgs(), client.rules().issuerAlone)
 	}
 	if err != nil {
 		return nil, err
@@ -87,15 +89,15 @@ func (s *Server) opened(ctx context.Context, form url.Values) (url.Values, error
 }
 
 // checkRequestObject believes an object if it is signed by the client's own key, comes from the client and is meant for this server,
-// now.
-func (s *Server) checkRequestObject(ctx context.Context, client *registration, o *requestObject) error {
+// now. short demands that it says from when to when, an hour at most.
+func (s *Server) checkRequestObject(ctx context.Context, client *registration, o *requestObject, algs []string, short bool) error {
 	switch strings.TrimPrefix(strings.ToLower(o.header.Typ), "application/") {
 	case "", "jwt", "oauth-authz-req+jwt":
 	default: // RFC 9101 §10.8: a proof or an assertion by the same key is no request
 		return objectError("The request object has the typ of another kind of token.")
 	}
 	switch {
-	case !slices.Contains(client.requestObjectAlgs(), o.header.Alg):
+	case !slices.Contains(algs, o.header.Alg):
 		return objectError("The request object is signed with an algorithm that the app is not registered for.")
 	case o.ClientID != client.ID:
 		return objectError("The client_id in the request object is not that of the request.")
@@ -108,7 +110,7 @@ func (s *Server) checkRequestObject(ctx context.Context, client *registration, o
 	case o.parameters["request"] != nil, o.parameters["request_uri"] != nil: // RFC 9101 §4
 		return objectError("A request object must not hold another.")
 	}
-	if err := s.checkObjectTimes(client, o); err != nil {
+	if err := s.checkObjectTimes(o, short); err != nil {
 		return err
 	}
 	signed, err := s.signedBy(ctx, client, o.token, o.header)
@@ -122,15 +124,15 @@ func (s *Server) checkRequestObject(ctx context.Context, client *registration, o
 	return nil
 }
 
-// checkObjectTimes holds an object to its own exp and nbf. Only FAPI demands that they are there.
-func (s *Server) checkObjectTimes(client *registration, o *requestObject) error {
+// checkObjectTimes holds an object to its own exp and nbf. Only FAPI and CIBA demand that they are there.
+func (s *Server) checkObjectTimes(o *requestObject, short bool) error {
 	now, expires, from := s.Now(), time.Time{}, time.Time{}
 	for _, one := range []struct {
 		claim *numericDate
 		into  *time.Time
 	}{{o.Expires, &expires}, {o.NotBefore, &from}} {
 		if one.claim == nil {
-			if client.rules().issuerAlone {
+			if short {
 				return objectError("The request object needs an exp and an nbf.")
 			}
 			continue
@@ -145,7 +147,7 @@ func (s *Server) checkObjectTimes(client *registration, o *requestObject) error 
 		return objectError("The request object has expired.")
 	case o.NotBefore != nil && from.After(now.Add(clockSkew)):
 		return objectError("The request object is from the future.")
-	case !client.rules().issuerAlone:
+	case !short:
 	case from.Before(now.Add(-requestObjectLife)), expires.After(from.Add(requestObjectLife)):
 		return objectError("The request object must live for an hour at most.")
 	}

@@ -193,7 +193,7 @@ func TestRequestThatMustBeSigned(t *testing.T) {
 		if q := b.authorize(t, h, c.params()); q.Get("error") != "invalid_request" {
 			t.Errorf("unsigned: got %v", q)
 		}
-		if q := b.authorize(t, h, c.params(deviceParameter, "x")); q.Get("error") != "invalid_request" {
+		if q := b.authorize(t, h, c.params(decoupledParameter, "x")); q.Get("error") != "invalid_request" {
 			t.Errorf("in a device's name: got %v", q)
 		}
 		wantError(t, h.post(t, "/par", c, c.params()), http.StatusBadRequest, "invalid_request")

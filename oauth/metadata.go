@@ -20,7 +20,11 @@ type metadata struct {
 	Issuer                   string   `json:"issuer"`
 	AuthorizationEndpoint    string   `json:"authorization_endpoint"`
 	TokenEndpoint            string   `json:"token_endpoint"`
-	DeviceEndpoint           string   `json:"device_authorization_endpoint"` // RFC 8628 §4
+	DeviceEndpoint           string   `json:"device_authorization_endpoint"`       // RFC 8628 §4
+	BackchannelEndpoint      string   `json:"backchannel_authentication_endpoint"` // CIBA §4
+	DeliveryModes            []string `json:"backchannel_token_delivery_modes_supported"`
+	BackchannelAlgs          []string `json:"backchannel_authentication_request_signing_alg_values_supported"`
+	BackchannelUserCode      bool     `json:"backchannel_user_code_parameter_supported"`
 	UserinfoEndpoint         string   `json:"userinfo_endpoint"`
 	RevocationEndpoint       string   `json:"revocation_endpoint"`
 	IntrospectionEndpoint    string   `json:"introspection_endpoint"`
@@ -123,6 +127,9 @@ func (s *Server) buildMetadata() (document, error) {
 		AuthorizationEndpoint:    s.Site.URL("/authorize"),
 		TokenEndpoint:            s.Site.URL("/token"),
 		DeviceEndpoint:           s.Site.URL("/device_authorization"),
+		BackchannelEndpoint:      s.Site.URL("/bc-authorize"),
+		DeliveryModes:            s.deliveryModes(),
+		BackchannelAlgs:          requestObjectAlgs,
 		UserinfoEndpoint:         s.Site.URL("/userinfo"),
 		RevocationEndpoint:       s.Site.URL("/revoke"),
 		IntrospectionEndpoint:    s.Site.URL("/introspect"),
@@ -192,6 +199,7 @@ func (s *Server) aliases() map[string]string {
 	return map[string]string{
 		"token_endpoint": base + "/token", "revocation_endpoint": base + "/revoke", "device_authorization_endpoint": base + "/device_authorization",
 		"introspection_endpoint": base + "/introspect", "pushed_authorization_request_endpoint": base + "/par", "userinfo_endpoint": base + "/userinfo",
+		"backchannel_authentication_endpoint": base + "/bc-authorize",
 	}
 }
 

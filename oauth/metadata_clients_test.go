@@ -20,7 +20,7 @@ func TestMetadataNamesWhatWorks(t *testing.T) {
 		}{
 			{"none", Certificates{URL: "https://mtls.example.test"}, methods, 0},
 			{"self-signed", Certificates{Header: "Client-Cert"}, append(methods[:4:4], AuthSelfSignedTLS), 0},
-			{"authorities", Certificates{Direct: true, CAs: pool(newAuthority(t).certificate), URL: "https://mtls.example.test"}, append(methods[:4:4], AuthTLS, AuthSelfSignedTLS), 6},
+			{"authorities", Certificates{Direct: true, CAs: pool(newAuthority(t).certificate), URL: "https://mtls.example.test"}, append(methods[:4:4], AuthTLS, AuthSelfSignedTLS), 7},
 		} {
 			config := h.Config
 			config.Certificates = row.c

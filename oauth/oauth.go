@@ -88,7 +88,7 @@ type Interaction struct {
 	AppScheme string     // "com.example.app:" if the app is a program with a private-use scheme; empty: a website
 	Resources []Resource // the APIs that the app asked to reach by name (RFC 8707)
 	Details   []Detail   // what it asks for in detail (RFC 9396)
-	Device    *Device    // the device that asked (RFC 8628); nil: an app with a redirect
+	Device    *Device    // the device that asked (RFC 8628), or the app without a browser (CIBA); nil: an app with a redirect
 	Agent     bool       // the app acts for people without them: they may lay a budget on it
 	Reason    string     // why a signed-in person must sign in again: "" | "reauth" | "account"; "mfa" or "phr": must prove more
 	CreatedAt time.Time
@@ -120,6 +120,8 @@ type Server struct {
 	documents *documents
 	verified  verifiedTokens
 	known     knownAPIs
+	requests  *Requests
+	asked     func(ctx context.Context, user identity.User, client Client)
 	errorPage func(w http.ResponseWriter, r *http.Request, e ErrorPage)
 }
 
@@ -150,6 +152,7 @@ func New(c Config) (*Server, error) {
 		return nil, fmt.Errorf("oauth: a code lives at most %s, an access token at most %s", maxCodeTTL, MaxAccessTokenTTL)
 	}
 	s := &Server{Config: c, errorPage: func(w http.ResponseWriter, _ *http.Request, e ErrorPage) { http.Error(w, e.Code, e.Status) }}
+	s.requests = OpenRequests(c.DB, c.Now)
 	s.keySets = newKeySets(func(ctx context.Context, url string) ([]byte, error) { return fetchKeySet(ctx, s.Outbound, url) }, s.Now)
 	s.documents = newDocuments(s.fetchDocument, s.Now)
 	s.provider = s.newProvider()
@@ -187,6 +190,7 @@ func (s *Server) Routes() []web.Route {
 		{Pattern: "OPTIONS /par", Handler: preflight},
 		{Pattern: "POST /device_authorization", Handler: cors(s.deviceAuthorization)},
 		{Pattern: "OPTIONS /device_authorization", Handler: preflight},
+		{Pattern: "POST /bc-authorize", Handler: s.backchannelAuthorize},
 		{Pattern: "GET " + resourceMetadataPath + "{id}", Handler: cors(s.resourceMetadata)},
 		{Pattern: "OPTIONS " + resourceMetadataPath + "{id}", Handler: preflight},
 		{Pattern: "POST /introspect", Handler: s.introspect},

@@ -70,7 +70,8 @@ func (s *Server) newProvider() fosite.OAuth2Provider {
 		&oauth2.ClientCredentialsGrantHandler{
 			HandleHelper: &oauth2.HandleHelper{AccessTokenStrategy: access, AccessTokenStorage: store, Config: own}, Config: own,
 		},
-		&deviceGrant{store, access, refresh, id},
+		&decoupledGrant{store, GrantDeviceCode, "device_code", access, refresh, id},
+		&decoupledGrant{store, GrantCIBA, "auth_req_id", access, refresh, id},
 		&tokenExchange{store, access},
 		&bearerGrant{store, access},
 	}

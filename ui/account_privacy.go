@@ -132,7 +132,7 @@ func (p *Pages) makeExports(ctx context.Context) error {
 
 func (p *Pages) makeExport(ctx context.Context, e identity.Export) error {
 	var file bytes.Buffer
-	archive := Archive{People: p.People, Consents: p.OAuth.Consents, Grants: p.OAuth.Grants, Clients: p.OAuth.Clients, Outbox: p.OAuth.Outbox, Audit: p.Audit, Now: p.Now}
+	archive := Archive{People: p.People, Consents: p.OAuth.Consents, Grants: p.OAuth.Grants, Clients: p.OAuth.Clients, Outbox: p.OAuth.Outbox, Requests: p.OAuth.Requests(), Audit: p.Audit, Now: p.Now}
 	if err := archive.Write(ctx, e.UserID, &file, func(done, parts int) error { return p.People.AdvanceExport(ctx, e, done, parts) }); err != nil {
 		return err
 	}

@@ -90,6 +90,8 @@ func TestDownloadMyData(t *testing.T) {
 		"grants.json":           {"[]"},
 		"session_apps.json":     {"[]"},
 		"deliveries.json":       {"[]"},
+		"requests.json":         {"[]"},
+		"muted_apps.json":       {"[]"},
 		"activity.json":         {"session.start", "totp.enrol", "export.ask"},
 	} {
 		for _, word := range words {

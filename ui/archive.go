@@ -21,6 +21,7 @@ type Archive struct {
 	Grants   *oauth.Grants
 	Clients  *oauth.Clients
 	Outbox   *oauth.Outbox
+	Requests *oauth.Requests
 	Audit    *audit.Log
 	Now      func() time.Time // nil: time.Now
 }
@@ -75,6 +76,8 @@ func (a Archive) Write(ctx context.Context, userID string, w io.Writer, progress
 		{"grants.json", func() (any, error) { return a.grants(ctx, userID) }},
 		{"session_apps.json", func() (any, error) { return a.Outbox.Entered(ctx, userID) }},
 		{"deliveries.json", func() (any, error) { return a.Outbox.About(ctx, userID) }},
+		{"requests.json", func() (any, error) { return a.Requests.AskedOf(ctx, userID) }},
+		{"muted_apps.json", func() (any, error) { return a.Requests.Muted(ctx, userID) }},
 		{"activity.json", func() (any, error) { return a.activity(ctx, userID) }},
 	}
 	file := zip.NewWriter(w)

@@ -48,7 +48,7 @@ func (c *userExport) Run(t *terminal) error {
 		}
 		archive := ui.Archive{
 			People: people, Consents: consent.New(d.db, d.audit, nil), Clients: clients, Audit: d.audit,
-			Outbox: oauth.OpenOutbox(oauth.OutboxConfig{DB: d.db}),
+			Outbox: oauth.OpenOutbox(oauth.OutboxConfig{DB: d.db}), Requests: oauth.OpenRequests(d.db, nil),
 			Grants: oauth.OpenGrants(oauth.GrantsConfig{DB: d.db, Audit: d.audit, Revocations: oauth.OpenRevocations(d.db, nil)}),
 		}
 		f, err := os.OpenFile(c.Output, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600) // everything about a person

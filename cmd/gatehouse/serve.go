@@ -262,7 +262,7 @@ func (c *serveCommand) Run(t *terminal) error {
 	background.every(time.Minute, "tend privacy", pages.TendPrivacy)
 	background.every(eraseEvery, "erase people", pages.EraseDue)
 	background.every(time.Hour, "purge", func(ctx context.Context) error {
-		return errors.Join(people.Purge(ctx), grants.Purge(ctx), outbox.Purge(ctx), clients.Purge(ctx))
+		return errors.Join(people.Purge(ctx), grants.Purge(ctx), outbox.Purge(ctx), clients.Purge(ctx), protocol.Requests().Purge(ctx))
 	})
 
 	started := startReport{Issuer: site.Issuer(), Listen: listener.Addr().String()}

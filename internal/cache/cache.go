@@ -15,6 +15,8 @@ var ErrUnavailable = errors.New("cache unavailable")
 type Cache interface {
 	// Put stores a copy of value under key, unclaimed, until ttl has passed. A ttl that is not positive has passed.
 	Put(ctx context.Context, key string, value []byte, ttl time.Duration) error
+	// PutNew is Put for a key under which there is nothing yet; else it changes nothing and gives first = false. Of many callers one is first.
+	PutNew(ctx context.Context, key string, value []byte, ttl time.Duration) (first bool, err error)
 	// Get returns the value under key, or ok = false.
 	Get(ctx context.Context, key string) (value []byte, ok bool, err error)
 	// GetMany returns the values under keys in their order, nil where there is none. The keys must share one

@@ -293,6 +293,26 @@ func TestConcurrentTakeHasOneWinner(t *testing.T) {
 	})
 }
 
+func TestConcurrentPutNewHasOneFirst(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, c engine) {
+		k := key()
+		if n := race(t, func() (bool, error) { return c.PutNew(t.Context(), k, []byte("answer"), long) }); n != 1 {
+			t.Errorf("got %d first, want 1", n)
+		}
+		if first, err := c.PutNew(t.Context(), k, []byte("another"), long); first || err != nil {
+			t.Errorf("again: got %v, %v, want false", first, err)
+		}
+		wantGet(t, c, k, "answer", true)
+		if v, first, ok, err := c.Claim(t.Context(), k); string(v) != "answer" || !first || !ok || err != nil {
+			t.Errorf("claim: got %q, %v, %v, %v", v, first, ok, err)
+		}
+		if first, err := c.PutNew(t.Context(), k, []byte("another"), long); first || err != nil {
+			t.Errorf("after a claim: got %v, %v, want false", first, err)
+		}
+	})
+}
+
 func TestConcurrentAddHasOneFresh(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, c engine) {
@@ -450,6 +470,7 @@ func TestUnreachableRedis(t *testing.T) {
 	ctx, k := t.Context(), key()
 	calls := map[string]func() error{
 		"Put":     func() error { return c.Put(ctx, k, nil, long) },
+		"PutNew":  func() error { first, err := c.PutNew(ctx, k, nil, long); return noValue(first, err) },
 		"Get":     func() error { _, ok, err := c.Get(ctx, k); return noValue(ok, err) },
 		"GetMany": func() error { _, err := c.GetMany(ctx, k); return err },
 		"Take":    func() error { _, ok, err := c.Take(ctx, k); return noValue(ok, err) },

@@ -51,6 +51,17 @@ func (m *Memory) Put(_ context.Context, key string, value []byte, ttl time.Durat
 	return m.set(key, value, ttl)
 }
 
+// PutNew implements Cache.
+func (m *Memory) PutNew(_ context.Context, key string, value []byte, ttl time.Duration) (bool, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if _, ok := m.live(key); ok {
+		return false, nil
+	}
+	err := m.set(key, value, ttl)
+	return err == nil, err
+}
+
 // Get implements Cache.
 func (m *Memory) Get(_ context.Context, key string) ([]byte, bool, error) {
 	m.mu.Lock()
@@ -96,14 +107,8 @@ func (m *Memory) Claim(_ context.Context, key string) ([]byte, bool, bool, error
 }
 
 // Add implements Cache.
-func (m *Memory) Add(_ context.Context, key string, ttl time.Duration) (bool, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if _, ok := m.live(key); ok {
-		return false, nil
-	}
-	err := m.set(key, nil, ttl)
-	return err == nil, err
+func (m *Memory) Add(ctx context.Context, key string, ttl time.Duration) (bool, error) {
+	return m.PutNew(ctx, key, nil, ttl)
 }
 
 // Allow implements Cache: GCRA, where an entry's expiry is the theoretical arrival time at which the bucket is full.

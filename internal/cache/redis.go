@@ -73,6 +73,15 @@ func (r *Redis) Put(ctx context.Context, key string, value []byte, ttl time.Dura
 	return unavailable(r.process(ctx, redis.NewStatusCmd(ctx, "set", prefix+key, append([]byte{fresh}, value...), "px", milliseconds(ttl))))
 }
 
+// PutNew implements Cache.
+func (r *Redis) PutNew(ctx context.Context, key string, value []byte, ttl time.Duration) (bool, error) {
+	err := r.process(ctx, redis.NewStatusCmd(ctx, "set", prefix+key, append([]byte{fresh}, value...), "px", milliseconds(ttl), "nx"))
+	if errors.Is(err, redis.Nil) {
+		return false, nil
+	}
+	return err == nil, unavailable(err)
+}
+
 // Get implements Cache.
 func (r *Redis) Get(ctx context.Context, key string) ([]byte, bool, error) {
 	return r.value(ctx, redis.NewStringCmd(ctx, "get", prefix+key))
@@ -126,11 +135,7 @@ func (r *Redis) Claim(ctx context.Context, key string) ([]byte, bool, bool, erro
 
 // Add implements Cache.
 func (r *Redis) Add(ctx context.Context, key string, ttl time.Duration) (bool, error) {
-	err := r.process(ctx, redis.NewStatusCmd(ctx, "set", prefix+key, []byte{fresh}, "px", milliseconds(ttl), "nx"))
-	if errors.Is(err, redis.Nil) {
-		return false, nil
-	}
-	return err == nil, unavailable(err)
+	return r.PutNew(ctx, key, nil, ttl)
 }
 
 // allow is the algorithm of Memory.Allow on the server's clock, in microseconds.

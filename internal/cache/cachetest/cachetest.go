@@ -107,6 +107,11 @@ func (a *apart) Put(ctx context.Context, key string, v []byte, ttl time.Duration
 	return a.Cache.Put(ctx, a.key(ctx, key, value), v, ttl)
 }
 
+// PutNew implements cache.Cache.
+func (a *apart) PutNew(ctx context.Context, key string, v []byte, ttl time.Duration) (bool, error) {
+	return a.Cache.PutNew(ctx, a.key(ctx, key, value), v, ttl)
+}
+
 // Get implements cache.Cache.
 func (a *apart) Get(ctx context.Context, key string) (v []byte, ok bool, err error) {
 	return a.Cache.Get(ctx, a.key(ctx, key, value))
