@@ -683,3 +683,41 @@ func TestBackchannelTokensAreBoundForFAPI(t *testing.T) {
 		wantError(t, h.fetch(t, c, id), 400, "invalid_dpop_proof")
 	})
 }
+
+// What an app asks for in detail is allowed by somebody who has just proven who they are: a browser left open on a desk is not enough.
+func TestSensitiveRequestWantsAFreshSignIn(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, h *harness) {
+		pays := h.payments(t)
+		h.edited(t, pays, func(c *Client) {
+			c.GrantTypes, c.DeliveryMode = append(c.GrantTypes, GrantCIBA), DeliveryPoll
+		})
+		b := h.person(t)
+		id := h.asked(t, pays, "login_hint", b.user.Email, "authorization_details", "["+paymentDetail+"]")
+		h.advanceClock(sensitiveAge - time.Minute)
+		in, err := h.BeginRequest(t.Context(), b.user.ID, b.waiting(t)[0].ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if to := b.get(h, "/authorize/resume?i="+in).Header().Get("Location"); !strings.HasPrefix(to, "/consent?") {
+			t.Errorf("led to %s", to)
+		}
+		shown, err := h.Interaction(t.Context(), in, b.user.ID)
+		if err != nil || len(shown.Details) != 1 {
+			t.Errorf("shown: %+v, %v", shown.Details, err)
+		}
+		b.grant(t)
+		a := h.fetch(t, pays, id)
+		if details, _ := a.body["authorization_details"].([]any); a.status != http.StatusOK || len(details) != 1 {
+			t.Errorf("tokens: %d %v", a.status, a.body)
+		}
+		h.asked(t, pays, "login_hint", b.user.Email, "authorization_details", "["+paymentDetail+"]")
+		h.advanceClock(sensitiveAge - time.Minute)
+		if in, err = h.BeginRequest(t.Context(), b.user.ID, b.waiting(t)[0].ID); err != nil {
+			t.Fatal(err)
+		}
+		if to := b.get(h, "/authorize/resume?i="+in).Header().Get("Location"); !strings.HasPrefix(to, "/login?") {
+			t.Errorf("an old session was led to %s, want the sign-in", to)
+		}
+	})
+}

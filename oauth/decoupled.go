@@ -292,18 +292,17 @@ func (s *Server) recordDecision(ctx context.Context, d *decoupled, sess *identit
 	if sess == nil {
 		return
 	}
-	e := audit.Event{Outcome: audit.Success, Actor: sess.UserID, UserID: sess.UserID, ClientID: d.ClientID, Detail: map[string]string{"scope": join(scopes)}}
+	user, detail := sess.UserID, map[string]string{"scope": join(scopes)}
 	switch {
 	case d.Grant == GrantCIBA && denied:
-		e.Action = "request.deny"
+		s.Audit.Record(ctx, audit.Event{Action: "request.deny", Outcome: audit.Success, Actor: user, UserID: user, ClientID: d.ClientID, Detail: detail})
 	case d.Grant == GrantCIBA:
-		e.Action = "request.allow"
+		s.Audit.Record(ctx, audit.Event{Action: "request.allow", Outcome: audit.Success, Actor: user, UserID: user, ClientID: d.ClientID, Detail: detail})
 	case denied:
-		e.Action = "device.deny"
+		s.Audit.Record(ctx, audit.Event{Action: "device.deny", Outcome: audit.Success, Actor: user, UserID: user, ClientID: d.ClientID, Detail: detail})
 	default:
-		e.Action = "device.allow"
+		s.Audit.Record(ctx, audit.Event{Action: "device.allow", Outcome: audit.Success, Actor: user, UserID: user, ClientID: d.ClientID, Detail: detail})
 	}
-	s.Audit.Record(ctx, e)
 }
 
 // decoupledGrant exchanges the code of a decoupled request (RFC 8628 §3.4, CIBA §10.1). fosite's own handler for devices reports expired

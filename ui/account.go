@@ -84,7 +84,7 @@ func (p *Pages) confirmed(next handler) handler {
 // that no link from elsewhere can put words of its own on our pages.
 var accountNotices = []string{
 	"group_joined", "group_declined", "group_invited", "group_uninvited", "group_removed", "passkey_added", "passkey_renamed", "passkey_removed",
-	"app_off", "saved", "email_sent", "email", "password", "two_step_off", "withdrawn", "agent_paused", "agent_resumed", "agent_shrunk", "agent_limited", "agent_ended", "session_ended", "sessions_ended", "confirmed", "export", "kept",
+	"app_off", "saved", "email_sent", "email", "password", "two_step_off", "withdrawn", "agent_paused", "agent_resumed", "agent_shrunk", "agent_limited", "agent_ended", "request_allowed", "request_denied", "request_muted", "request_unmuted", "session_ended", "sessions_ended", "confirmed", "export", "kept",
 }
 
 // done gives the locale key of the notice that a request asks for, or "".
@@ -114,6 +114,7 @@ type accountPage struct {
 	Sessions  string
 	Apps      string
 	Passkeys  string
+	Requests  bool // an app waits for an answer
 	Attention bool // something needs doing
 }
 
@@ -146,6 +147,11 @@ func (p *Pages) accountPage(w http.ResponseWriter, r *http.Request, s identity.S
 	if err != nil {
 		return err
 	}
+	waiting, err := p.OAuth.Waiting(r.Context(), u.ID)
+	if err != nil {
+		return err
+	}
+	page.Requests = len(waiting) > 0
 	page.Passkeys = l.many("account.passkeys", len(keys))
 	if u.TwoStep() {
 		left, err := p.People.RecoveryCodesLeft(r.Context(), u.ID)
@@ -154,7 +160,7 @@ func (p *Pages) accountPage(w http.ResponseWriter, r *http.Request, s identity.S
 		}
 		page.CodesLeft, page.FewCodes = l.many("account.codes", left), left < fewCodes
 	}
-	page.Attention = !page.Verified || !page.TwoStep || page.FewCodes
+	page.Attention = page.Requests || !page.Verified || !page.TwoStep || page.FewCodes
 	return p.render(w, r, view{Name: "account", Content: page, Wide: true, Nav: "overview"})
 }
 

@@ -426,6 +426,22 @@ var sights = []sight{
 	}},
 	{"consent", "with APIs", func(s *scene) page { return s.member().get(s.reachAPIs(s.t, "")) }},
 	{"consent", "in detail", func(s *scene) page { return s.member().get(s.reachAPIs(s.t, payRent)) }},
+	{"account_requests", "", func(s *scene) page {
+		b := s.member()
+		muted, _ := s.callCentre(s.t, "Loud till")
+		if err := s.server.MuteApp(s.t.Context(), identity.Session{UserID: s.alice.ID}, muted.ID); err != nil {
+			s.t.Fatal(err)
+		}
+		s.ask(s.t, "Order 4711, 25 EUR")
+		return b.get("/account/requests")
+	}},
+	{"account_requests", "none", func(s *scene) page { return s.open("/account/requests") }},
+	{"account", "a request waits", func(s *scene) page { s.ask(s.t, "Order 4711"); return s.open("/account") }},
+	{"consent", "request", func(s *scene) page {
+		b := s.member()
+		s.ask(s.t, "Order 4711, 25 EUR")
+		return b.press(b.get("/account/requests"), s.requestButton(s.t, "open"), nil)
+	}},
 	{"consent", "agent", func(s *scene) page {
 		return s.member().get(authorize(s.app(s.t, func(c *oauth.Client) { c.Agent = true }), nil))
 	}},

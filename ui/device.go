@@ -75,14 +75,17 @@ func (p *Pages) deviceDonePage(w http.ResponseWriter, r *http.Request) error {
 // consentDevice is what the consent page says about a device that asks, so that a person notices when it is not theirs
 // (RFC 8628 §5.4).
 type consentDevice struct {
-	Code, Browser, Address, Place, Since string
+	Code, Message, Browser, Address, Place, Since string
 }
 
 func (p *Pages) consentDevice(l *locale, d *oauth.Device, zone string) *consentDevice {
 	if d == nil {
 		return nil
 	}
-	shown := &consentDevice{Code: d.UserCode, Browser: l.device(d.Browser), Address: d.Address, Since: l.when(d.CreatedAt, p.Now(), zone)}
+	shown := &consentDevice{Code: d.UserCode, Message: d.Message, Address: d.Address, Since: l.when(d.CreatedAt, p.Now(), zone)}
+	if d.UserCode != "" { // an app has no browser: from where its server asks says nothing
+		shown.Browser = l.device(d.Browser)
+	}
 	if a, err := netip.ParseAddr(d.Address); err == nil {
 		shown.Place = p.place(l, a)
 	}

@@ -47,6 +47,9 @@ func TestOnPostgresAndRedis(t *testing.T) {
 		TestAttackRemoveSecondStepWithPasswordSession, TestAttackEndAnotherPersonsSession, TestAttackWithdrawAnotherPersonsApp,
 		TestAttackAgentOfSomebodyElseFromTheirOwnAccount, TestAttackMailboxFilledByDisowning,
 
+		// Requests of apps without a browser.
+		TestRequests, TestBindingMessageMarkup, TestPromptBombingByMail, TestRequestOfSomebodyElse,
+
 		// Privacy.
 		TestDownloadMyData, TestTendPrivacyMakesWhatIsLeft, TestDeleteMyAccount, TestKeepMyAccount, TestClosedByAThief,
 		TestAttackExportOfAnotherPerson, TestAttackExportWithoutFreshProof, TestAttackExportFillsTheDatabase, TestAttackKeepAfterGrace,

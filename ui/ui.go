@@ -124,7 +124,7 @@ func (p *Pages) Routes() []web.Route {
 		{Pattern: "GET /assets/{file}", Handler: p.asset},
 		{Pattern: "GET /{$}", Handler: p.home},
 		{Pattern: "/", Handler: p.unknown},
-	}, slices.Concat(p.loginRoutes(), p.passkeyRoutes(), p.accountRoutes(), p.agentRoutes(), p.upstreamRoutes())...)
+	}, slices.Concat(p.loginRoutes(), p.passkeyRoutes(), p.accountRoutes(), p.agentRoutes(), p.requestRoutes(), p.upstreamRoutes())...)
 	for i := range routes {
 		routes[i].Handler = p.heard(p.sameOrigin(routes[i].Handler))
 	}

@@ -190,6 +190,7 @@ func newWorldAt(t testing.TB, address string, change ...func(c *Config)) *world 
 	w.pages, err = New(c)
 	must(err)
 	w.server.SetErrorPage(w.pages.OAuthError)
+	w.server.SetAsked(w.pages.MailRequest)
 	mux := http.NewServeMux()
 	web.Mount(mux, w.site, w.server.Routes(), w.pages.Error)
 	web.Mount(mux, w.site, w.pages.Routes(), w.pages.Error)

@@ -227,6 +227,7 @@ func (c *serveCommand) Run(t *terminal) error {
 		return err
 	}
 	protocol.SetErrorPage(pages.OAuthError)
+	protocol.SetAsked(pages.MailRequest)
 
 	mux := http.NewServeMux()
 	web.Mount(mux, site, protocol.Routes(), protocol.Error)
