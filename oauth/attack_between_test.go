@@ -44,7 +44,7 @@ func TestAttackStateFlippedBeforeTheDevicePolls(t *testing.T) {
 		}
 		for name, flip := range map[string]func(b *browser, c registered){
 			"user disabled":   func(b *browser, _ registered) { check(h.people.SetStatus(t.Context(), b.user.ID, "disabled")) },
-			"this was not me": func(b *browser, _ registered) { check(h.people.Disown(t.Context(), b.user.ID)) },
+			"this was not me": func(b *browser, _ registered) { _, err := h.people.Disown(t.Context(), b.user.ID, ""); check(err) },
 			"consent taken":   func(b *browser, c registered) { check(h.Withdraw(t.Context(), b.user.ID, c.ID)) },
 			"client disabled": func(_ *browser, c registered) { h.edited(t, c, func(c *Client) { c.Disabled = true }) },
 			"grant type taken": func(_ *browser, c registered) {

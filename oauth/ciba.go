@@ -208,7 +208,7 @@ func (s *Server) hinted(ctx context.Context, client *registration, form url.Valu
 	case "login_hint_token":
 		return identity.User{}, newError("invalid_request", "The login_hint_token is not supported: use login_hint or id_token_hint.")
 	case "id_token_hint":
-		h, err := s.parseHint(value)
+		h, err := s.parseHint(ctx, value)
 		switch {
 		case err != nil:
 			return identity.User{}, newError("invalid_request", "The id_token_hint is not an ID token of this server.")

@@ -471,7 +471,7 @@ func TestAttackStateFlippedBeforeARequestIsFetched(t *testing.T) {
 	each(t, func(t *testing.T, h *harness) {
 		for name, flip := range map[string]func(b *browser, c registered){
 			"user disabled":   func(b *browser, _ registered) { _ = h.people.SetStatus(t.Context(), b.user.ID, "disabled") },
-			"not me":          func(b *browser, _ registered) { _ = h.people.Disown(t.Context(), b.user.ID) },
+			"not me":          func(b *browser, _ registered) { _, _ = h.people.Disown(t.Context(), b.user.ID, "") },
 			"consent taken":   func(b *browser, c registered) { _ = h.Withdraw(t.Context(), b.user.ID, c.ID) },
 			"client disabled": func(_ *browser, c registered) { h.edited(t, c, func(c *Client) { c.Disabled = true }) },
 			"scope taken": func(_ *browser, c registered) {

@@ -194,7 +194,10 @@ func TestDeviceOutlivesTheBrowserThatLetItIn(t *testing.T) {
 				_, err := h.people.EndSessions(t.Context(), b.user.ID, b.session.ID)
 				return err
 			}, true},
-			"this was not me": {func(b *browser, _ registered) error { return h.people.Disown(t.Context(), b.user.ID) }, false},
+			"this was not me": {func(b *browser, _ registered) error {
+				_, err := h.people.Disown(t.Context(), b.user.ID, "")
+				return err
+			}, false},
 			"everything signed out": {func(b *browser, _ registered) error {
 				_, err := h.people.EndSessions(t.Context(), b.user.ID, "")
 				return err
@@ -255,7 +258,7 @@ func TestAppHearsThatItsDeviceIsSignedOut(t *testing.T) {
 		if got := app.got(); len(got) != 0 {
 			t.Errorf("told of the browser: %v", got)
 		}
-		if err := h.people.Disown(t.Context(), b.user.ID); err != nil {
+		if _, err := h.people.Disown(t.Context(), b.user.ID, ""); err != nil {
 			t.Fatal(err)
 		}
 		h.advanceClock(time.Second)

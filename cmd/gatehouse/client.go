@@ -40,7 +40,7 @@ type clientFields struct {
 	Name           *string        `help:"Name that people see on the consent page." placeholder:"NAME"`
 	Owner          *string        `help:"Who runs the app, in plain words." placeholder:"NAME"`
 	RedirectURI    []string       `name:"redirect-uri" help:"Where people come back to; repeat for several." placeholder:"URL" sep:"none"`
-	GrantType      []string       `help:"authorization_code, refresh_token, client_credentials, implicit, urn:ietf:params:oauth:grant-type:device_code for devices without a browser, urn:ietf:params:oauth:grant-type:token-exchange for services that go on to another API, or urn:ietf:params:oauth:grant-type:jwt-bearer for assertions of other issuers (see gatehouse issuer); repeat." sep:"none" placeholder:"TYPE"`
+	GrantType      []string       `help:"authorization_code, refresh_token, client_credentials, implicit, urn:ietf:params:oauth:grant-type:device_code for devices without a browser, urn:openid:params:grant-type:ciba for apps that reach people without one, urn:ietf:params:oauth:grant-type:token-exchange for services that go on to another API, or urn:ietf:params:oauth:grant-type:jwt-bearer for assertions of other issuers (see gatehouse issuer); repeat." sep:"none" placeholder:"TYPE"`
 	ResponseType   []string       `help:"What the app may ask for at once: code, none; under the profile oidc-basic, where the server allows it, also id_token, 'id_token token', 'code id_token', 'code token', 'code id_token token'; repeat." sep:"none" placeholder:"TYPE"`
 	Scope          []string       `help:"Scopes the app may ask for; repeat or separate by commas." placeholder:"SCOPE"`
 	Audience       []string       `help:"APIs the app may get access tokens for; repeat." placeholder:"URI" sep:"none"`
@@ -66,13 +66,18 @@ type clientFields struct {
 	SignInPolicy   *string        `help:"What is enough to sign in for the app, if the server does not demand more: pwd, mfa or phr." enum:"pwd,mfa,phr" placeholder:"LEVEL"`
 	AccessTokenTTL *time.Duration `name:"access-token-ttl" help:"Life of its access tokens; 0s for the server's." placeholder:"TIME"`
 
-	Credentials credentialFields `embed:""`
-	Messages    messageFields    `embed:""`
+	Credentials credentialFields  `embed:""`
+	Messages    messageFields     `embed:""`
+	Backchannel backchannelFields `embed:""`
 }
 
 func (f *clientFields) apply(c *oauth.Client) {
 	f.Credentials.apply(c)
 	f.Messages.apply(c)
+	if len(f.GrantType) > 0 && !slices.Contains(f.GrantType, oauth.GrantCIBA) {
+		c.Backchannel = oauth.Backchannel{} // of no use without the grant type
+	}
+	f.Backchannel.apply(c)
 	set(&c.Name, f.Name)
 	set(&c.Owner, f.Owner)
 	set(&c.AuthMethod, f.AuthMethod)
@@ -115,7 +120,8 @@ var flagOf = map[string]string{
 	"allow_groups": "allow-group", "group_prefix": "group-prefix", "role_prefix": "role-prefix", "default_acr_values": "sign-in-policy",
 	"access_token_ttl": "access-token-ttl", "post_logout_redirect_uris": "post-logout-redirect-uri",
 	"backchannel_logout_uri": "backchannel-logout-uri", "frontchannel_logout_uri": "frontchannel-logout-uri",
-	"token_endpoint_auth_signing_alg": "auth-alg", "jwks": "jwks", "jwks_uri": "jwks-uri",
+	"backchannel_token_delivery_mode": "ciba-mode", "backchannel_client_notification_endpoint": "ciba-notification-endpoint",
+	"backchannel_authentication_request_signing_alg": "ciba-request-alg", "token_endpoint_auth_signing_alg": "auth-alg", "jwks": "jwks", "jwks_uri": "jwks-uri",
 	"tls_client_auth_subject_dn": "tls-client-auth-subject-dn", "tls_client_auth_san_dns": "tls-client-auth-san-dns",
 	"tls_client_auth_san_uri": "tls-client-auth-san-uri", "tls_client_auth_san_ip": "tls-client-auth-san-ip",
 	"dpop_bound_access_tokens": "dpop", "security_profile": "profile",
@@ -190,6 +196,7 @@ func writeClient(w io.Writer, c oauth.Client, secret string) {
 	row("auth_method", c.AuthMethod)
 	writeCredentials(row, c)
 	writeMessages(row, c)
+	writeBackchannel(row, c)
 	row("id_token_alg", c.IDTokenAlg)
 	row("sign_in_policy", policyOf(c))
 	row("first_party", yes(c.FirstParty))
