@@ -56,7 +56,7 @@ func TestAuthorizationDetailsAtDevice(t *testing.T) {
 			t.Fatalf("the consent page shows %+v, %v", in.Details, err)
 		}
 		b.decide(t, asked.str("user_code"), true)
-		h.advanceClock(deviceInterval)
+		h.advanceClock(pollInterval)
 		form := url.Values{"grant_type": {GrantDeviceCode}, "device_code": {asked.str("device_code")}, "authorization_details": {list(payTo("B"))}}
 		got := h.post(t, "/token", c, form)
 		if !cmp.Equal(detailsOf(t, got), []string{"B"}) {
