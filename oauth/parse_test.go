@@ -6,7 +6,10 @@ import (
 	"encoding/base64"
 	"fmt"
 	"math/big"
+	"net/http"
+	"net/http/httptest"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -155,6 +158,28 @@ func FuzzLegalDescription(f *testing.F) {
 		for _, r := range legalDescription(s) {
 			if r < 0x20 || r > 0x7e || r == '"' || r == '\\' {
 				t.Fatalf("illegal %q", r)
+			}
+		}
+	})
+}
+
+func FuzzForm(f *testing.F) {
+	f.Add("client_id=a&scope=openid+email", "")
+	f.Add("client_id=a&client_id=b", "resource=a&resource=b")
+	f.Fuzz(func(t *testing.T, body, query string) {
+		post := httptest.NewRequest(http.MethodPost, "/token", strings.NewReader(body))
+		post.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		get := httptest.NewRequest(http.MethodGet, "/authorize", nil)
+		post.URL.RawQuery, get.URL.RawQuery = query, query
+		for _, read := range []func() (url.Values, error){func() (url.Values, error) { return bodyForm(post) }, func() (url.Values, error) { return queryForm(get) }} {
+			form, err := read()
+			if err != nil {
+				continue
+			}
+			for name, values := range form {
+				if len(values) != 1 && !slices.Contains(listParameters, name) || len(values) == 1 && values[0] == "" || !validText(name+strings.Join(values, "")) {
+					t.Errorf("%q: parameter %q: %q", body+" "+query, name, values)
+				}
 			}
 		}
 	})

@@ -20,6 +20,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/alecthomas/kong"
 
@@ -347,6 +348,8 @@ func parseIssuer(raw string) (*url.URL, error) {
 		return bad("must have neither query nor fragment: drop them (RFC 8414)")
 	case u.Scheme == "http" && !loopback(u.Hostname()):
 		return bad("is http, which only loopback hosts may be: use https")
+	case strings.ContainsFunc(u.Host, func(r rune) bool { return r > unicode.MaxASCII }):
+		return bad("has letters in its host that browsers write otherwise: write it as they do (xn--…)")
 	case u.Host != strings.ToLower(u.Host) || !strings.HasPrefix(raw, u.Scheme+"://"+u.Host):
 		return bad("has capitals in its host: write it in lower case")
 	case u.Scheme == "https" && u.Port() == "443", u.Scheme == "http" && u.Port() == "80", strings.HasSuffix(u.Host, ":"):

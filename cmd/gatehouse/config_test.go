@@ -51,6 +51,7 @@ func TestBadSettings(t *testing.T) {
 		{"GATEHOUSE_ISSUER", "https://user:secret@id.example.test", "drop it", nil},
 		{"GATEHOUSE_ISSUER", "https://ID.example.test", "lower case", nil},
 		{"GATEHOUSE_ISSUER", "HTTPS://id.example.test", "lower case", nil},
+		{"GATEHOUSE_ISSUER", "https://ä.example.test", "xn--", nil},
 		{"GATEHOUSE_ISSUER", "https://id.example.test:443", "drop it", nil},
 		{"GATEHOUSE_ISSUER", "https://id.example.test/", "drop it", nil},
 		{"GATEHOUSE_ISSUER", "https://id.example.test/a/", "drop it", nil},

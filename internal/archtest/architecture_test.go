@@ -191,3 +191,20 @@ func under(dir string, roots []string) bool {
 func denied(imported string, deny []string) bool {
 	return under(strings.TrimPrefix(imported, module+"/"), deny)
 }
+
+// What a fuzz target begins with, and must never fail on again, lies beside it.
+func TestEveryFuzzTargetHasACorpus(t *testing.T) {
+	t.Parallel()
+	for _, f := range goFiles(t) {
+		for _, decl := range f.ast.Decls {
+			d, ok := decl.(*ast.FuncDecl)
+			if !ok || d.Recv != nil || !strings.HasPrefix(d.Name.Name, "Fuzz") || !strings.HasSuffix(f.path, "_test.go") {
+				continue
+			}
+			corpus := path.Join(f.dir, "testdata/fuzz", d.Name.Name)
+			if files, err := filepath.Glob(path.Join(root, corpus, "*")); err != nil || len(files) == 0 {
+				t.Errorf("%s: %d files, %v", corpus, len(files), err)
+			}
+		}
+	}
+}
