@@ -259,11 +259,14 @@ func validateRedirectURI(raw string) error {
 		return nil
 	case u.Scheme == "http":
 		return fmt.Errorf("redirect_uri %q: http is for loopback only, use https", raw)
-	case strings.Contains(u.Scheme, "."):
+	case strings.Contains(u.Scheme, "."), slices.Contains(knownSchemes, u.Scheme):
 		return nil
 	}
 	return fmt.Errorf("redirect_uri %q: use https, http on loopback, or a private-use scheme such as com.example.app (RFC 8252 §7.1)", raw)
 }
+
+// knownSchemes are those of programs that many people use and whose makers chose no reverse domain (RFC 8252 §7.1 wants one).
+var knownSchemes = []string{"cursor"}
 
 // responseParameters may not stand in a registered query: the app could not tell them from the server's.
 var responseParameters = []string{"code", "state", "iss", "error", "error_description", "response", "access_token", "id_token", "session_state"}

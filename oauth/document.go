@@ -418,6 +418,7 @@ func (m clientMetadata) client(origin string) (Client, error) {
 	if m.AuthMethod == AuthTLS {
 		c.TLSSubjectDN, c.TLSDNS, c.TLSURI, c.TLSIP, c.TLSEmail = m.TLSSubjectDN, m.TLSDNS, m.TLSURI, m.TLSIP, m.TLSEmail
 	}
+	c.dropExtras()
 	c.GrantTypes = slices.DeleteFunc(slices.Clone(m.GrantTypes), func(g string) bool { return !slices.Contains(selfGrantTypes, g) })
 	switch {
 	case len(m.GrantTypes) > 0 && !slices.Contains(c.GrantTypes, GrantAuthorizationCode) && !anyResponseType(m.ResponseTypes, responseType.front):
@@ -435,4 +436,21 @@ func (m clientMetadata) client(origin string) (Client, error) {
 		c.Contacts = c.Contacts[:maxListLength]
 	}
 	return c, nil
+}
+
+// dropExtras leaves away what a client could do without, where that is better than to refuse the client (RFC 7591 §2 lets a server): pictures and
+// pages that come without TLS, and schemes without a dot beside redirect URIs that can be used. Anybody else may have chosen such a scheme.
+func (c *Client) dropExtras() {
+	for _, u := range []*string{&c.ClientURI, &c.LogoURI, &c.PolicyURI, &c.TOSURI} {
+		if strings.HasPrefix(*u, "http://") && !webURL(*u) {
+			*u = ""
+		}
+	}
+	usable := slices.DeleteFunc(slices.Clone(c.RedirectURIs), func(raw string) bool {
+		u, err := url.Parse(raw)
+		return err == nil && u.Scheme != "" && u.Scheme != "http" && u.Scheme != "https" && validateRedirectURI(raw) != nil
+	})
+	if len(usable) > 0 {
+		c.RedirectURIs = usable
+	}
 }
