@@ -1,6 +1,8 @@
 package ui
 
 import (
+	"bytes"
+	"encoding/json"
 	"net/http"
 	"slices"
 
@@ -78,7 +80,7 @@ func (p *Pages) showConsent(w http.ResponseWriter, r *http.Request, v visit, u i
 	content.Device = p.consentDevice(l, in.Device, u.Preferences.Zone)
 	content.APIs = in.Resources
 	for _, d := range in.Details {
-		line := consentDetail{Words: d.Words(l.Lang), Raw: d.Raw}
+		line := consentDetail{Words: d.Words(l.Lang), Raw: indented(d.Raw)}
 		for _, identifier := range d.Locations() {
 			line.APIs = append(line.APIs, nameOf(in.Resources, identifier))
 		}
@@ -98,6 +100,15 @@ func (p *Pages) showConsent(w http.ResponseWriter, r *http.Request, v visit, u i
 		content.Other = append(content.Other, line)
 	}
 	return p.show(w, r, v, view{Name: "consent", Title: l.text("consent.title", content.App.Name), Content: content})
+}
+
+// indented is a JSON text for people to read.
+func indented(raw string) string {
+	var b bytes.Buffer
+	if json.Indent(&b, []byte(raw), "", "  ") != nil {
+		return raw
+	}
+	return b.String()
 }
 
 // nameOf is what people call an API that is among those asked for, else its identifier.

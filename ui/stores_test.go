@@ -40,7 +40,7 @@ func TestOnPostgresAndRedis(t *testing.T) {
 		TestAttackInvitedByPostedRights,
 
 		// The account.
-		TestOverview, TestProfile, TestPreferences, TestPasswordChange, TestTwoStepSetup, TestConfirm, TestSessions, TestPlaces, TestAgents,
+		TestOverview, TestProfile, TestPreferences, TestPasswordChange, TestTwoStepSetup, TestConfirm, TestSessions, TestPlaces, TestAgents, TestWhoActsThroughAnAgentIsShown, TestConsentInDetail,
 		TestActivity, TestThisWasNotMe, TestThisWasNotMyFactor, TestDisownFactorInActivity, TestAddressChangeIsToldBefore, TestAttackUnaskedVerificationMail,
 		TestAttackMistypedAddressStopsItsChange, TestAttackCodesGuessedWithoutWork,
 		TestAttackPostedVerifiedFlags, TestAttackPasswordChangeWithoutCode, TestAttackSkipConfirmByDirectPost,
