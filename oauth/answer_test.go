@@ -469,6 +469,24 @@ func TestConformanceCallsLegacyTypesWhatTheyAre(t *testing.T) {
 	}
 }
 
+// Both ID tokens of a hybrid flow are alike: encrypted where one is, and naming the person as the app may know them.
+func TestHybridIDTokensAreEncryptedAndPairwise(t *testing.T) {
+	t.Parallel()
+	h := embedded(t)
+	h.legacy(t)
+	b, c := h.person(t), h.client(t, func(c *Client) {
+		answering("code id_token")(c)
+		c.JWKS, c.IDTokenKeyAlg, c.IDTokenEnc, c.SubjectType = boxSet("P-256"), "ECDH-ES", "A256GCM", SubjectPairwise
+	})
+	b.consent(t, c)
+	q := b.fronted(t, c, "response_type", "code id_token")
+	_, front := h.signedBox(t, q.Get("id_token"), "ECDH-ES", "A256GCM", "P-256")
+	_, back := h.signedBox(t, h.exchangeCode(t, c, q.Get("code")).str("id_token"), "ECDH-ES", "A256GCM", "P-256")
+	if front["sub"] == b.user.ID || front["sub"] != back["sub"] || front["iss"] != back["iss"] || front["sid"] != back["sid"] || front["c_hash"] != leftHalf(keys.ES256, q.Get("code")) {
+		t.Errorf("got %v and %v", front, back)
+	}
+}
+
 func FuzzResponseType(f *testing.F) {
 	for _, seed := range append(legacyTypes, "code", "none", "token", "", " ", "code  token", "token id_token code", "code\ttoken") {
 		f.Add(seed)

@@ -19,8 +19,10 @@ func (s *Server) respond(w http.ResponseWriter, r *http.Request, req *authorizat
 	if req.state != "" {
 		params.Set("state", req.state)
 	}
-	if state := s.sessionState(w, r, req); state != "" {
-		params.Set("session_state", state)
+	if !params.Has("error") || !req.client.stranger() { // who may watch the session is known to the operator, or to the person
+		if state := s.sessionState(w, r, req); state != "" {
+			params.Set("session_state", state)
+		}
 	}
 	if req.signed {
 		token, err := s.signAnswer(r.Context(), req.client, params)

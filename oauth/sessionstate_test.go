@@ -106,6 +106,27 @@ func TestSessionStateOnlyWhenOffered(t *testing.T) {
 	}
 }
 
+// Whoever registers an app could watch people come and go who have never allowed it anything.
+func TestStrangerWatchesPeopleByErrors(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, h *harness) {
+		h.watched(t)
+		h.opened(t, RegistrationOpen)
+		a := h.manage(t, "POST", registrationPath, "", aboutMe())
+		c := registered{Client{ID: a.str("client_id"), AuthMethod: AuthNone}, ""}
+		b := h.person(t)
+		for _, who := range []*browser{nil, b} {
+			w, _ := who.in(h, "", "/authorize?"+c.params("prompt", "none").Encode())
+			if q := answerIn(w); q.Get("error") == "" || q.Has("session_state") || len(w.Result().Cookies()) != 0 {
+				t.Errorf("got %v and %v", q, w.Result().Cookies())
+			}
+		}
+		if q := b.allows(t, c.params()); q.Get("session_state") == "" { // the person knows it
+			t.Errorf("allowed: %v", q)
+		}
+	})
+}
+
 // The browser's state changes when somebody signs in or out, and follows from nothing else.
 func TestBrowserStateChangesWithTheSession(t *testing.T) {
 	t.Parallel()
