@@ -1,7 +1,11 @@
 package e2e
 
 import (
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
 	"html"
 	"net/http"
@@ -29,7 +33,7 @@ type apache struct {
 }
 
 // apacheConfig stands alone: nothing of a system's own configuration is read. %[1]s is the directory, %[2]s the modules',
-// %[3]s the address, %[4]s the site's, %[5]s the issuer, %[6]s and %[7]s the client.
+// %[3]s the address, %[4]s the site's, %[5]s the issuer, %[6]s the client, %[7]s what is said of it.
 const apacheConfig = `
 ServerName 127.0.0.1
 ServerRoot "%[1]s"
@@ -55,7 +59,7 @@ LoadModule auth_openidc_module "%[2]s/mod_auth_openidc.so"
 
 OIDCProviderMetadataURL %[5]s/.well-known/openid-configuration
 OIDCClientID %[6]s
-OIDCClientSecret %[7]s
+%[7]s
 OIDCRedirectURI http://%[3]s/private/callback
 OIDCCryptoPassphrase only-for-this-test
 OIDCPKCEMethod S256
@@ -63,12 +67,6 @@ OIDCScope "openid email profile offline_access"
 OIDCRemoteUserClaim sub
 OIDCPassRefreshToken On
 OIDCInfoHook session access_token refresh_token userinfo
-
-OIDCOAuthServerMetadataURL %[5]s/.well-known/oauth-authorization-server
-OIDCOAuthClientID %[6]s
-OIDCOAuthClientSecret %[7]s
-OIDCOAuthIntrospectionEndpointAuth client_secret_basic
-OIDCOAuthRemoteUserClaim sub
 
 <Location /private>
 	AuthType openid-connect
@@ -79,17 +77,43 @@ OIDCOAuthRemoteUserClaim sub
 	AuthType openid-connect
 	Require claim email:head@example.test
 </Location>
+ProxyPass /private/callback !
+ProxyPass / %[4]s/
+`
+
+// withSecret is what Apache says of itself with a secret; it is an API's guard, too, that asks about tokens.
+const withSecret = `
+OIDCClientSecret %[2]s
+OIDCOAuthServerMetadataURL %[3]s/.well-known/oauth-authorization-server
+OIDCOAuthClientID %[1]s
+OIDCOAuthClientSecret %[2]s
+OIDCOAuthIntrospectionEndpointAuth client_secret_basic
+OIDCOAuthRemoteUserClaim sub
 <Location /api>
 	AuthType oauth20
 	Require valid-user
 	RequestHeader set X-Remote-User "expr=%%{REMOTE_USER}"
 </Location>
-ProxyPass /private/callback !
-ProxyPass / %[4]s/
 `
 
-// serveApache runs an Apache of its own until the end of the test, as whoever runs the test.
-func serveApache(t *testing.T, s *rig.Server) *apache {
+// withKeys is the same with keys, in the files %[1]s and %[2]s, and with requests that it signs.
+const withKeys = `
+OIDCPrivateKeyFiles apache#%[2]s
+OIDCPublicKeyFiles apache#%[1]s
+OIDCProviderTokenEndpointAuth private_key_jwt
+OIDCIDTokenSignedResponseAlg RS256
+OIDCIDTokenEncryptedResponseAlg RSA-OAEP
+OIDCIDTokenEncryptedResponseEnc A256GCM
+OIDCUserInfoSignedResponseAlg RS256
+OIDCUserInfoEncryptedResponseAlg RSA-OAEP
+OIDCUserInfoEncryptedResponseEnc A256CBC-HS512
+OIDCResponseMode form_post
+OIDCRequestObject "{ \"copy_from_request\": [\"response_type\", \"response_mode\", \"nonce\", \"state\", \"redirect_uri\", \"scope\", \"client_id\", \"code_challenge\", \"code_challenge_method\"], \"crypto\": {\"sign_alg\": \"RS256\"}, \"request_object_type\": \"request\" }"
+`
+
+// serveApache runs an Apache of its own until the end of the test, as whoever runs the test. By keys it proves itself by a key that it
+// publishes, and gets its messages encrypted; otherwise it has a secret.
+func serveApache(t *testing.T, s *rig.Server, byKeys bool) *apache {
 	t.Helper()
 	program, err := exec.LookPath("apache2")
 	if err != nil {
@@ -104,13 +128,24 @@ func serveApache(t *testing.T, s *rig.Server) *apache {
 	site := httptest.NewServer(http.HandlerFunc(tellHeaders))
 	t.Cleanup(site.Close)
 	address := fmt.Sprintf("127.0.0.1:%d", freePort(t))
-	client, err := s.NewClient(t.Context(), "Apache", "http://"+address+"/private/callback", "--first-party",
-		"--post-logout-redirect-uri", "http://"+address+"/bye", "--backchannel-logout-uri", "http://"+address+"/private/callback?logout=backchannel")
+	options := []string{
+		"--first-party", "--post-logout-redirect-uri", "http://" + address + "/bye", "--backchannel-logout-uri", "http://" + address + "/private/callback?logout=backchannel",
+	}
+	if byKeys {
+		options = append(options, "--auth-method", "private_key_jwt", "--jwks-uri", "http://"+address+"/private/callback?jwks=rsa", "--require-signed-request",
+			"--encrypt-id-token", "RSA-OAEP/A256GCM", "--userinfo-alg", "RS256", "--encrypt-userinfo", "RSA-OAEP/A256CBC-HS512")
+	}
+	client, err := s.NewClient(t.Context(), "Apache", "http://"+address+"/private/callback", options...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	config := fmt.Sprintf(apacheConfig, dir, modules, address, site.URL, s.Issuer, client.ID, client.Secret)
+	said := fmt.Sprintf(withSecret, client.ID, client.Secret, s.Issuer)
+	if byKeys {
+		public, private := rsaFiles(t, dir)
+		said = fmt.Sprintf(withKeys, public, private)
+	}
+	config := fmt.Sprintf(apacheConfig, dir, modules, address, site.URL, s.Issuer, client.ID, said)
 	if os.Getuid() == 0 { // then it refuses to serve as what it was started
 		config += "User www-data\nGroup www-data\n"
 	}
@@ -122,12 +157,12 @@ func serveApache(t *testing.T, s *rig.Server) *apache {
 	cmd := exec.CommandContext(t.Context(), program, "-f", file, "-DFOREGROUND")
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = patience
-	said, err := os.Create(filepath.Join(dir, "said"))
+	output, err := os.Create(filepath.Join(dir, "output"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer said.Close()
-	cmd.Stdout, cmd.Stderr = said, said
+	defer output.Close()
+	cmd.Stdout, cmd.Stderr = output, output
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -149,13 +184,35 @@ func serveApache(t *testing.T, s *rig.Server) *apache {
 		}
 		select {
 		case <-ended:
-			text, _ := os.ReadFile(said.Name())
+			text, _ := os.ReadFile(output.Name())
 			t.Fatalf("Apache ended: %s\n%s", cmd.ProcessState, text)
 		default:
 		}
 	}
 	t.Fatal("Apache does not answer")
 	return nil
+}
+
+// rsaFiles writes a key for Apache, which wants RSA.
+func rsaFiles(t *testing.T, dir string) (public, private string) {
+	t.Helper()
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := x509.MarshalPKIXPublicKey(key.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	public, private = filepath.Join(dir, "public.pem"), filepath.Join(dir, "private.pem")
+	for file, block := range map[string]*pem.Block{
+		public: {Type: "PUBLIC KEY", Bytes: text}, private: {Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)},
+	} {
+		if err := os.WriteFile(file, pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return public, private
 }
 
 func (a *apache) said() string {
@@ -234,7 +291,7 @@ func TestApache(t *testing.T) {
 			s := start(t, set)
 			email := "ada@example.test"
 			userID := newUser(t, s, email)
-			a := serveApache(t, s)
+			a := serveApache(t, s, false)
 			w := newWindow(t)
 
 			enter := func() {
@@ -305,4 +362,34 @@ func TestApache(t *testing.T) {
 			}
 		})
 	}
+}
+
+// The same module with a key that it publishes itself: it signs its requests and proves by it who it is, and gets ID tokens and
+// userinfo signed and encrypted. The answer comes as a form.
+func TestApacheByKeys(t *testing.T) {
+	t.Parallel()
+	set := full(t)
+	set.Env = append(slices.Clone(set.Env), "GATEHOUSE_OUTBOUND_NETWORKS=127.0.0.0/8")
+	s := start(t, set)
+	email := "ada@example.test"
+	userID := newUser(t, s, email)
+	a := serveApache(t, s, true)
+	w := newWindow(t)
+	w.open(a.URL + "/private/page")
+	w.fill("email", email)
+	w.fill("password", password)
+	w.click("login-submit")
+	if got := told(w); got["path"] != "/private/page" || got["user"] != userID || got["oidc_claim_email"] != email {
+		t.Errorf("the site was told %v, want %s, %s", got, userID, email)
+	}
+	before := a.session(w)
+	w.open(a.URL + "/private/callback?" + url.Values{"refresh": {a.URL + "/private/back"}, "access_token": {before.AccessToken}}.Encode())
+	if after := a.session(w); after.AccessToken == before.AccessToken || after.AccessToken == "" {
+		t.Error("refreshing brought no new token")
+	}
+	w.open(a.URL + "/private/callback?" + url.Values{"logout": {a.URL + "/bye"}}.Encode())
+	w.click("logout-confirm") // the hint it sends is encrypted to itself: the server asks the person, and cannot know who wants them back
+	w.see("logout-done")
+	w.open(a.URL + "/private/page")
+	w.see("login-submit")
 }
