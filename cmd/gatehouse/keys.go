@@ -11,6 +11,7 @@ import (
 type keysCommands struct {
 	List   keysList   `cmd:"" help:"List the signing and encryption keys and what becomes of them when."`
 	Rotate keysRotate `cmd:"" help:"Bring in new keys. They are published at once and sign as soon as every app can know them."`
+	Reseal keysReseal `cmd:"" help:"Bring everything that older master keys have sealed under the newest one, and say when they can be dropped."`
 }
 
 // keyTimes must be those of serve, because they decide when a new key signs.

@@ -15,7 +15,7 @@ func (s *Sealer) NewPerson(userID string) (own *Sealer, wrapped []byte, err erro
 	key := make([]byte, KeySize)
 	_, _ = rand.Read(key) // never fails (crypto/rand)
 	own, err = New(key)
-	return own, s.Seal(key, personPurpose(userID)), err
+	return own, s.Seal(key, PersonPurpose(userID)), err
 }
 
 // Person opens the key of a person, or reports ErrNoKey if there is none (any more).
@@ -23,12 +23,12 @@ func (s *Sealer) Person(userID string, wrapped []byte) (*Sealer, error) {
 	if len(wrapped) == 0 {
 		return nil, ErrNoKey
 	}
-	key, err := s.Open(wrapped, personPurpose(userID))
+	key, err := s.Open(wrapped, PersonPurpose(userID))
 	if err != nil {
 		return nil, fmt.Errorf("key of person %s: %w", userID, err)
 	}
 	return New(key)
 }
 
-// personPurpose binds a key to its person: no row of data_keys opens in another's place.
-func personPurpose(userID string) string { return "data-key:" + userID }
+// PersonPurpose binds a key to its person: no row of data_keys opens in another's place.
+func PersonPurpose(userID string) string { return "data-key:" + userID }
