@@ -213,8 +213,8 @@ type attributeSchema struct {
 
 // PollAttributes forgets the definitions in memory if another process has changed one since.
 func (d *Directory) PollAttributes(ctx context.Context) error {
-	var version int64
-	if err := d.db.QueryRow(ctx, `SELECT version FROM changes WHERE name = 'attributes'`).Scan(&version); err != nil && !errors.Is(err, db.ErrNotFound) {
+	version, err := d.db.Version(ctx, "attributes")
+	if err != nil {
 		return fmt.Errorf("poll attributes: %w", err)
 	}
 	d.schema.mu.Lock()
@@ -273,8 +273,7 @@ func (d *Directory) Attribute(ctx context.Context, name string) (Attribute, erro
 // alterSchema is alter for a definition: every process reads them anew. Changes wait for each other.
 func (d *Directory) alterSchema(ctx context.Context, what string, e audit.Event, f func(ctx context.Context) error) error {
 	err := d.alter(ctx, what, e, func(ctx context.Context) error {
-		if _, err := d.db.Exec(ctx, `INSERT INTO changes (name, version) VALUES ('attributes', 1)
-			ON CONFLICT (name) DO UPDATE SET version = changes.version + 1`); err != nil {
+		if err := d.db.Changed(ctx, "attributes"); err != nil {
 			return err
 		}
 		return f(ctx)

@@ -215,8 +215,7 @@ func pageSize(limit int) int {
 func (d *Directory) Nest(ctx context.Context, actor, parentID, childID string) error {
 	e := audit.Event{Action: "group.nest", Actor: actor, Detail: map[string]string{"group_id": childID, "parent_id": parentID}}
 	return d.alter(ctx, "nest group", e, func(ctx context.Context) error {
-		if _, err := d.db.Exec(ctx, `INSERT INTO changes (name, version) VALUES ('group-nesting', 1)
-			ON CONFLICT (name) DO UPDATE SET version = changes.version + 1`); err != nil { // the row is locked until the end
+		if err := d.db.Changed(ctx, "group-nesting"); err != nil { // the row is locked until the end
 			return err
 		}
 		// One level more than is allowed is read, so that the sum tells "too deep" from "just right".

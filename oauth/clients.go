@@ -3,7 +3,6 @@ package oauth
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -67,9 +66,8 @@ func OpenClients(ctx context.Context, config ClientsConfig) (*Clients, error) {
 
 // Poll forgets what is in memory if another process has changed a client since.
 func (c *Clients) Poll(ctx context.Context) error {
-	var version int64
-	err := c.DB.QueryRow(ctx, `SELECT version FROM changes WHERE name = 'clients'`).Scan(&version)
-	if err != nil && !errors.Is(err, db.ErrNotFound) {
+	version, err := c.DB.Version(ctx, "clients")
+	if err != nil {
 		return fmt.Errorf("poll clients: %w", err)
 	}
 	c.mu.RLock()
@@ -248,9 +246,7 @@ func (c *Clients) change(ctx context.Context, action, id string, f func(ctx cont
 			return err
 		}
 		c.Audit.Record(ctx, audit.Event{Action: action, ClientID: id})
-		_, err := c.DB.Exec(ctx, `INSERT INTO changes (name, version) VALUES ('clients', 1)
-			ON CONFLICT (name) DO UPDATE SET version = changes.version + 1`)
-		return err
+		return c.DB.Changed(ctx, "clients")
 	})
 	if err != nil {
 		return err

@@ -49,9 +49,8 @@ func OpenProviders(ctx context.Context, d *db.DB, s *seal.Sealer, a *audit.Log, 
 
 // Poll reads the providers anew if another process has changed one since.
 func (p *Providers) Poll(ctx context.Context) error {
-	var version int64
-	err := p.db.QueryRow(ctx, `SELECT version FROM changes WHERE name = 'providers'`).Scan(&version)
-	if err != nil && !errors.Is(err, db.ErrNotFound) {
+	version, err := p.db.Version(ctx, "providers")
+	if err != nil {
 		return fmt.Errorf("poll providers: %w", err)
 	}
 	p.mu.RLock()
@@ -244,9 +243,7 @@ func (p *Providers) change(ctx context.Context, action string, n Provider, f fun
 			}
 		}
 		p.audit.Record(ctx, audit.Event{Action: action, Detail: map[string]string{"provider": n.ID}})
-		_, err := p.db.Exec(ctx, `INSERT INTO changes (name, version) VALUES ('providers', 1)
-			ON CONFLICT (name) DO UPDATE SET version = changes.version + 1`)
-		return err
+		return p.db.Changed(ctx, "providers")
 	})
 	if err != nil {
 		return err
