@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -23,6 +24,9 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/gatehouse-id/gatehouse/identity"
+	"github.com/gatehouse-id/gatehouse/internal/cache/cachetest"
+	"github.com/gatehouse-id/gatehouse/internal/db/dbtest"
+	"github.com/gatehouse-id/gatehouse/internal/seal"
 )
 
 func TestMain(m *testing.M) {
@@ -35,24 +39,40 @@ const patience = 30 * time.Second
 // TestStories runs testdata/*.txtar, each in an empty directory with the binary on its path.
 func TestStories(t *testing.T) {
 	t.Parallel()
-	testscript.Run(t, testscript.Params{
-		Dir: "testdata",
-		Setup: func(env *testscript.Env) error {
-			env.Setenv("HOME", env.WorkDir)
-			env.Values["server"] = &story{}
-			return nil
-		},
-		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"serve":    storyServe,
-			"stop":     storyStop,
-			"get":      storyGet,
-			"capture":  storyCapture,
-			"lines":    storyLines,
-			"mode":     storyMode,
-			"two-step": storyTwoStep,
-			"acts":     storyActs,
-		},
-	})
+	testscript.Run(t, testscript.Params{Dir: "testdata", Setup: setUp, Cmds: verbs})
+}
+
+// Those whose commands change what the server holds about people and by whom they sign in are told on the other pair of stores, too.
+func TestStoriesOnPostgresAndRedis(t *testing.T) {
+	t.Parallel()
+	var files []string
+	for _, name := range []string{"attribute", "audit", "client", "group", "import", "invite", "privacy", "provider"} {
+		files = append(files, filepath.Join("testdata", name+".txtar"))
+	}
+	key := base64.StdEncoding.EncodeToString(make([]byte, seal.KeySize))
+	testscript.Run(t, testscript.Params{Files: files, Cmds: verbs, Setup: func(env *testscript.Env) error {
+		env.Setenv("GATEHOUSE_DATABASE_URL", dbtest.PostgresURL(t))
+		env.Setenv("GATEHOUSE_REDIS_URL", cachetest.URL(t))
+		env.Setenv("GATEHOUSE_MASTER_KEY", key)
+		return setUp(env)
+	}})
+}
+
+func setUp(env *testscript.Env) error {
+	env.Setenv("HOME", env.WorkDir)
+	env.Values["server"] = &story{}
+	return nil
+}
+
+var verbs = map[string]func(ts *testscript.TestScript, neg bool, args []string){
+	"serve":    storyServe,
+	"stop":     storyStop,
+	"get":      storyGet,
+	"capture":  storyCapture,
+	"lines":    storyLines,
+	"mode":     storyMode,
+	"two-step": storyTwoStep,
+	"acts":     storyActs,
 }
 
 // story is the server of one script.
@@ -74,7 +94,7 @@ func storyServe(ts *testscript.TestScript, _ bool, args []string) {
 	s.cmd = exec.Command(path, append([]string{"serve", "--json", "--listen", "127.0.0.1:0"}, args...)...)
 	s.cmd.Dir = ts.MkAbs(".")
 	s.cmd.Env = append(os.Environ(), "PATH="+ts.Getenv("PATH"), "HOME="+ts.Getenv("HOME"))
-	for _, name := range []string{"GATEHOUSE_DATABASE_URL", "GATEHOUSE_MASTER_KEY"} {
+	for _, name := range []string{"GATEHOUSE_DATABASE_URL", "GATEHOUSE_REDIS_URL", "GATEHOUSE_MASTER_KEY"} {
 		if v := ts.Getenv(name); v != "" {
 			s.cmd.Env = append(s.cmd.Env, name+"="+v)
 		}
@@ -200,7 +220,10 @@ func storyData(ts *testscript.TestScript, f func(ctx context.Context, d *data) e
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	t := &terminal{ctx: ctx, stdin: strings.NewReader(""), stdout: io.Discard, stderr: io.Discard}
-	s := &storage{DatabaseURL: "sqlite:" + ts.MkAbs("var/gatehouse.db"), MasterKeyFile: ts.MkAbs("var/master.key")}
+	s := &storage{DatabaseURL: ts.Getenv("GATEHOUSE_DATABASE_URL"), MasterKey: ts.Getenv("GATEHOUSE_MASTER_KEY")}
+	if s.DatabaseURL == "" {
+		s = &storage{DatabaseURL: "sqlite:" + ts.MkAbs("var/gatehouse.db"), MasterKeyFile: ts.MkAbs("var/master.key")}
+	}
 	ts.Check(withData(t, s, func(d *data) error { return f(ctx, d) }))
 }
 
