@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -42,6 +43,13 @@ var stories = map[string]map[string][]string{
 	},
 	"device": {
 		"television": {"--auth-method", "none", "--scope", "openid,email,offline_access", "--grant-type", "urn:ietf:params:oauth:grant-type:device_code", "--grant-type", "refresh_token"},
+	},
+	"backchannel": {
+		"till": {"--scope", "openid,email,offline_access", "--grant-type", "urn:openid:params:grant-type:ciba", "--grant-type", "refresh_token"},
+		"bank": keyed([]string{
+			"--scope", "openid,email,offline_access", "--grant-type", "urn:openid:params:grant-type:ciba", "--grant-type", "refresh_token",
+			"--profile", "fapi2-message-signing", "--auth-alg", "ES256", "--ciba-request-alg", "ES256",
+		}),
 	},
 	"encryption": {
 		"ECDH-ES/A256GCM":              encrypted("ECDH-ES/A256GCM"),
@@ -113,7 +121,7 @@ func tellAll(t *testing.T, s *rig.Server) {
 	for name, apps := range stories {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			env := append(os.Environ(), "ISSUER="+s.Issuer, "REDIRECT_URI="+redirectURI, "POST_LOGOUT_REDIRECT_URI="+afterLogout, "KEYS="+storyKeys().private, "PERSON="+userID)
+			env := append(os.Environ(), "ISSUER="+s.Issuer, "REDIRECT_URI="+redirectURI, "POST_LOGOUT_REDIRECT_URI="+afterLogout, "KEYS="+storyKeys().private, "PERSON="+userID, "EMAIL="+email)
 			env = append(env, "APPS="+registerAll(t, s, public, apps))
 			switch name {
 			case "resources":
@@ -153,6 +161,13 @@ func tell(t *testing.T, s *rig.Server, script, email string, env []string) map[s
 			return fmt.Sprintf("%s %d", page.URL, page.Status), nil
 		}
 		b.Denies = said.Deny
+		if strings.HasSuffix(said.Visit, "/account/requests") {
+			page, err := decide(b, said.Visit, email)
+			if err != nil {
+				return "", err
+			}
+			return page.URL.String(), nil
+		}
 		page, err := b.SignIn(said.Visit, email, password)
 		if err != nil {
 			return "", err
@@ -160,6 +175,28 @@ func tell(t *testing.T, s *rig.Server, script, email string, env []string) map[s
 		return page.URL.String(), nil
 	})
 	return result.People
+}
+
+// decide answers the first request that waits on the account page.
+func decide(b *rig.Browser, requests, email string) (*rig.Page, error) {
+	page, err := b.Open(requests)
+	if err == nil && page.ByID("login-submit") != nil {
+		if _, err = b.Submit(page, "login-submit", map[string]string{"email": email, "password": password}); err == nil {
+			page, err = b.Open(requests)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	if b.Denies {
+		page, err = b.Submit(page, page.FirstID("request-deny-"), nil)
+	} else if page, err = b.Submit(page, page.FirstID("request-open-"), nil); err == nil {
+		page, err = b.Submit(page, "consent-allow", nil)
+	}
+	if err == nil && page.ByID("done") == nil {
+		err = fmt.Errorf("the decision led to %s", page)
+	}
+	return page, err
 }
 
 // registerAll registers the apps of a story and returns what the script must know of them.

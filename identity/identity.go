@@ -29,6 +29,9 @@ type Config struct {
 	// Revoke ends the tokens that were issued in a session of a person; an empty sessionID means all sessions. It is
 	// called inside the transaction that ends the session, so that neither happens without the other. nil: nothing to end.
 	Revoke func(ctx context.Context, userID, sessionID string) error
+	// RevokeDevices ends the tokens of a person that hang on no session here: those of devices without a browser. It is called in the
+	// transaction that ends all sessions but one.
+	RevokeDevices func(ctx context.Context, userID string) error
 
 	SessionIdle time.Duration // a session unused for this long is over (0: 14 days)
 	SessionMax  time.Duration // a session this old is over, used or not (0: 90 days)
@@ -69,13 +72,14 @@ type LinkLife struct {
 
 // Directory is the store of people. It is safe for concurrent use; any number of replicas may share one database.
 type Directory struct {
-	db     *db.DB
-	cache  cache.Cache
-	seal   *seal.Sealer
-	audit  *audit.Log
-	log    *slog.Logger
-	now    func() time.Time
-	revoke func(ctx context.Context, userID, sessionID string) error
+	db            *db.DB
+	cache         cache.Cache
+	seal          *seal.Sealer
+	audit         *audit.Log
+	log           *slog.Logger
+	now           func() time.Time
+	revoke        func(ctx context.Context, userID, sessionID string) error
+	revokeDevices func(ctx context.Context, userID string) error
 
 	sessionIdle, sessionMax time.Duration
 	erasureGrace            time.Duration
@@ -105,7 +109,7 @@ func open(ctx context.Context, c Config, cost argonCost) (*Directory, error) {
 		return nil, errors.New("identity needs a database, a cache, a sealer, an audit log and a logger")
 	}
 	d := &Directory{
-		db: c.DB, cache: c.Cache, seal: c.Seal, audit: c.Audit, log: c.Log, now: c.Now, revoke: c.Revoke,
+		db: c.DB, cache: c.Cache, seal: c.Seal, audit: c.Audit, log: c.Log, now: c.Now, revoke: c.Revoke, revokeDevices: c.RevokeDevices,
 		sessionIdle: or(c.SessionIdle, 14*24*time.Hour), sessionMax: or(c.SessionMax, 90*24*time.Hour),
 		erasureGrace: or(c.ErasureGrace, 7*24*time.Hour), exportLife: or(c.ExportLife, 24*time.Hour),
 		limits: Limits{
@@ -123,6 +127,9 @@ func open(ctx context.Context, c Config, cost argonCost) (*Directory, error) {
 	}
 	if d.now == nil {
 		d.now = time.Now
+	}
+	if d.revokeDevices == nil {
+		d.revokeDevices = func(context.Context, string) error { return nil }
 	}
 	if d.revoke == nil {
 		d.revoke = func(context.Context, string, string) error { return nil }

@@ -281,7 +281,7 @@ func (d *Directory) EndSession(ctx context.Context, userID, sessionID string) er
 	return nil
 }
 
-// EndSessions ends a person's sessions and their tokens, all but one; with an empty exceptSessionID all, and all tokens.
+// EndSessions ends a person's sessions and their tokens, all but one, and devices without a browser with them; with an empty exceptSessionID all, and all tokens.
 // It returns how many sessions ended.
 func (d *Directory) EndSessions(ctx context.Context, userID, exceptSessionID string) (ended int, err error) {
 	err = d.db.Tx(ctx, func(ctx context.Context) error {
@@ -291,7 +291,9 @@ func (d *Directory) EndSessions(ctx context.Context, userID, exceptSessionID str
 		if exceptSessionID == "" {
 			ended, err = d.endAll(ctx, userID)
 		} else {
-			ended, err = d.endOthers(ctx, userID, exceptSessionID)
+			if ended, err = d.endOthers(ctx, userID, exceptSessionID); err == nil {
+				err = d.revokeDevices(ctx, userID)
+			}
 		}
 		if err == nil && ended > 0 {
 			d.audit.Record(ctx, audit.Event{Action: "session.end_all", Actor: userID, UserID: userID})

@@ -214,6 +214,9 @@ func marksOf(c *accessClaims) []string {
 		return []string{markToken(c.ID)}
 	}
 	marks := []string{markToken(c.ID), markGrant(c.GrantID), markSession(c.sessionID), markUser(c.userID), markApp(c.userID, c.ClientID)}
+	if c.sessionID == c.GrantID {
+		marks = append(marks, markDevices(c.userID))
+	}
 	for _, from := range c.Sources {
 		marks = append(marks, markToken(from.ID), markApp(c.userID, from.ClientID))
 	}

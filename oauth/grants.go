@@ -285,6 +285,15 @@ func (g *Grants) EndUser(ctx context.Context, userID, sessionID string) error {
 	return err
 }
 
+// EndDevices ends what a person gave to devices and apps that are a sign-in of their own (see decoupledCode), in the same order.
+func (g *Grants) EndDevices(ctx context.Context, userID string) error {
+	if err := g.revocations.until(ctx, markDevices(userID)); err != nil {
+		return err
+	}
+	_, err := g.db.Exec(ctx, `UPDATE grants SET revoked_at = $1 WHERE user_id = $2 AND session_id = id AND revoked_at IS NULL`, db.At(g.now()), userID)
+	return err
+}
+
 // endApp ends what a person gave to one client, in the same order.
 func (g *Grants) endApp(ctx context.Context, userID, clientID string) error {
 	if err := g.revocations.until(ctx, markApp(userID, clientID)); err != nil {
@@ -330,6 +339,8 @@ func (g *Grants) Poll(ctx context.Context) error {
 			where = `session_id = $2`
 		case "u":
 			where, args = `user_id = $2 AND created_at <= $3`, append(args, db.At(time.UnixMilli(m.before)))
+		case "d":
+			where, args = `session_id = id AND user_id = $2 AND created_at <= $3`, append(args, db.At(time.UnixMilli(m.before)))
 		case "a":
 			user, client, _ := strings.Cut(id, ":")
 			where, args = `user_id = $2 AND created_at <= $3 AND client_id = $4`, []any{db.At(g.now()), user, db.At(time.UnixMilli(m.before)), client}

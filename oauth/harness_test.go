@@ -80,7 +80,7 @@ func newHarness(t testing.TB, d *db.DB, c cache.Cache) *harness {
 		Ask: outbound.New(outbound.Config{Networks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}),
 	})
 	trail.Tell(outbox.Heard)
-	people := must(identity.New(ctx, identity.Config{DB: d, Cache: c, Seal: sealer, Audit: trail, Log: log, Now: now, Revoke: outbox.EndUser}))
+	people := must(identity.New(ctx, identity.Config{DB: d, Cache: c, Seal: sealer, Audit: trail, Log: log, Now: now, Revoke: outbox.EndUser, RevokeDevices: outbox.EndDevices}))
 	server, err := New(Config{
 		Site: web.NewSite(issuer), DB: d, Cache: c, Seal: sealer, Keys: ring, People: people, Consents: consent.New(d, trail, now),
 		Outbox: outbox, Clients: clients, Grants: grants, Revocations: revocations, RefreshKey: refreshKey,

@@ -98,6 +98,30 @@ func (o *Outbox) EndUser(ctx context.Context, userID, sessionID string) error {
 	return o.Grants.EndUser(ctx, userID, sessionID)
 }
 
+// EndDevices ends what a person gave to devices without a browser and has the apps told. It is called in the transaction that ends all of
+// the person's sessions but one.
+func (o *Outbox) EndDevices(ctx context.Context, userID string) error {
+	var list []place
+	err := o.DB.Query(ctx, func(row db.Scanner) error {
+		var p place
+		err := row.Scan(&p.sessionID, &p.clientID)
+		list = append(list, p)
+		return err
+	}, `SELECT session_id, client_id FROM grants WHERE user_id = $1 AND session_id = id AND revoked_at IS NULL`, userID)
+	if err != nil {
+		return fmt.Errorf("apps of devices: %w", err)
+	}
+	for _, p := range list {
+		if _, err := o.DB.Exec(ctx, `UPDATE session_apps SET ended_at = $3 WHERE session_id = $1 AND client_id = $2`, p.sessionID, p.clientID, db.At(o.Now())); err != nil {
+			return fmt.Errorf("apps of devices: %w", err)
+		}
+	}
+	if err := o.tell(ctx, userID, list); err != nil {
+		return err
+	}
+	return o.Grants.EndDevices(ctx, userID)
+}
+
 // tell posts to apps that sessions of a person are over.
 func (o *Outbox) tell(ctx context.Context, userID string, places []place) error {
 	for _, p := range places {

@@ -65,6 +65,7 @@ func markToken(jti string) string          { return "t:" + jti }
 func markGrant(id string) string           { return "g:" + id }
 func markSession(id string) string         { return "s:" + id }
 func markUser(id string) string            { return "u:" + id }
+func markDevices(userID string) string     { return "d:" + userID }
 func markApp(userID, client string) string { return "a:" + userID + ":" + client }
 
 // forever marks what can never become valid again.

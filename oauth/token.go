@@ -166,7 +166,11 @@ func (s *Server) checkIssued(ctx context.Context) error {
 		return s.checkCut(ctx, st.grant)
 	}
 	sess := st.code.Session
-	revoked, err := s.Revocations.revoked(ctx, grantedAt(sess.GrantID), markSession(sess.SessionID), markUser(sess.Subject), markApp(sess.Subject, st.client.ID))
+	marks := []string{markSession(sess.SessionID), markUser(sess.Subject), markApp(sess.Subject, st.client.ID)}
+	if sess.SessionID == sess.GrantID { // of a device, see decoupledCode
+		marks = append(marks, markDevices(sess.Subject))
+	}
+	revoked, err := s.Revocations.revoked(ctx, grantedAt(sess.GrantID), marks...)
 	if err != nil {
 		return err
 	}

@@ -162,7 +162,7 @@ func newWorldAt(t testing.TB, address string, change ...func(c *Config)) *world 
 		DB: d, Audit: acts, Log: log, Seal: sealer, Clients: w.clients, Grants: grants, Site: w.site, Keys: sharedRing(t), Now: w.clock.now,
 		Ask: outbound.New(outbound.Config{Networks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}),
 	})
-	w.people, err = identity.New(t.Context(), identity.Config{Origin: w.site.Origin(), DB: d, Cache: mem, Seal: sealer, Audit: acts, Log: log, Now: w.clock.now, Revoke: w.outbox.EndUser})
+	w.people, err = identity.New(t.Context(), identity.Config{Origin: w.site.Origin(), DB: d, Cache: mem, Seal: sealer, Audit: acts, Log: log, Now: w.clock.now, Revoke: w.outbox.EndUser, RevokeDevices: w.outbox.EndDevices})
 	must(err)
 	c := Config{
 		Site: w.site, People: w.people, Cache: mem, Audit: acts, Log: log, Registration: true, Invitations: true, RequireVerifiedEmail: true, Now: w.clock.now,

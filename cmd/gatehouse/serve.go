@@ -168,7 +168,7 @@ func (c *serveCommand) Run(t *terminal) error {
 	})
 	data.audit.Tell(outbox.Heard)
 	people, err := identity.New(t.ctx, identity.Config{
-		DB: data.db, Cache: data.cache, Seal: data.seal, Audit: data.audit, Log: log, Revoke: outbox.EndUser,
+		DB: data.db, Cache: data.cache, Seal: data.seal, Audit: data.audit, Log: log, Revoke: outbox.EndUser, RevokeDevices: outbox.EndDevices,
 		SessionIdle: s.SessionIdle, SessionMax: s.SessionMax, PasswordWorkers: s.PasswordWorkers,
 		ErasureGrace: s.ErasureGrace, ExportLife: s.ExportTTL, Origin: site.Origin(), Name: s.Name,
 		LinkLife: identity.LinkLife{Verify: s.VerifyTTL, Reset: s.ResetTTL, Change: s.ChangeTTL, Invite: s.InviteTTL, Code: s.MailCodeTTL},

@@ -56,7 +56,7 @@ func peopleConfig(ctx context.Context, d *data) (identity.Config, error) {
 	outbox := oauth.OpenOutbox(oauth.OutboxConfig{DB: d.db, Audit: d.audit, Log: d.log, Seal: d.seal, Clients: clients, Grants: grants}) // serve delivers
 	d.audit.Tell(outbox.Heard)
 	return identity.Config{
-		DB: d.db, Cache: d.cache, Seal: d.seal, Audit: d.audit, Log: d.log, Revoke: outbox.EndUser,
+		DB: d.db, Cache: d.cache, Seal: d.seal, Audit: d.audit, Log: d.log, Revoke: outbox.EndUser, RevokeDevices: outbox.EndDevices,
 	}, nil
 }
 

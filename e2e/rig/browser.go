@@ -232,6 +232,14 @@ func (p *Page) ByID(id string) *html.Node {
 	return find(p.doc, func(n *html.Node) bool { return attr(n, "id") == id })
 }
 
+// FirstID is the first id that begins so, or "".
+func (p *Page) FirstID(prefix string) string {
+	if n := find(p.doc, func(n *html.Node) bool { return strings.HasPrefix(attr(n, "id"), prefix) }); n != nil {
+		return attr(n, "id")
+	}
+	return ""
+}
+
 // Title is the text of the title element.
 func (p *Page) Title() string {
 	return Text(find(p.doc, func(n *html.Node) bool { return n.Data == "title" }))

@@ -53,6 +53,7 @@ var completed = map[string][]string{
 		`UPDATE grants SET revoked_at = $1 WHERE revoked_at IS NULL AND session_id = $2`,
 		`UPDATE grants SET revoked_at = $1 WHERE revoked_at IS NULL AND user_id = $2 AND created_at <= $3`,
 		`UPDATE grants SET revoked_at = $1 WHERE revoked_at IS NULL AND user_id = $2 AND created_at <= $3 AND client_id = $4`,
+		`UPDATE grants SET revoked_at = $1 WHERE revoked_at IS NULL AND session_id = id AND user_id = $2 AND created_at <= $3`,
 	},
 	"oauth/outbox.go Retry": {
 		`UPDATE deliveries SET status = 'waiting', attempts = 0, due_at = $1, done_at = NULL WHERE status = 'failed'`,
