@@ -414,6 +414,47 @@ func TestOIDCCModulesImplicitAndHybrid(t *testing.T) {
 					t.Errorf("got %s", u)
 				}
 			},
+			"oidcc-alternate-happy-flow": func(t *testing.T) {
+				pairs := strings.Split(c.params("response_type", name, "scope", "email openid").Encode(), "&")
+				slices.Reverse(pairs)
+				if u := must(url.Parse(b.get(h, "/authorize?"+strings.Join(pairs, "&")).Header().Get("Location"))); u.RawQuery != "" || !strings.Contains(u.Fragment, "state=s") || strings.Contains(u.Fragment, "error=") {
+					t.Errorf("got %s", u)
+				}
+			},
+			"oidcc-response-type-missing": func(t *testing.T) {
+				if q := b.authorize(t, h, c.params("response_type", "")); q.Get("error") != "invalid_request" || q.Get("state") != "s" {
+					t.Errorf("got %v", q)
+				}
+			},
+			"oidcc-unsigned-request-object-supported-correctly-or-rejected-as-unsupported": func(t *testing.T) {
+				if q := b.fronted(t, c, "response_type", name, "request", "eyJhbGciOiJub25lIn0.e30."); q.Get("error") != "invalid_request_object" || q.Get("state") != "s" {
+					t.Errorf("got %v", q)
+				}
+			},
+			"oidcc-request-uri-unsigned-supported-correctly-or-rejected-as-unsupported": func(t *testing.T) {
+				if q := b.fronted(t, c, "response_type", name, "request_uri", "https://app.example.test/object"); !slices.Contains([]string{"request_uri_not_supported", "invalid_request_uri"}, q.Get("error")) {
+					t.Errorf("got %v", q)
+				}
+			},
+			"oidcc-ensure-request-object-with-redirect-uri": func(t *testing.T) { // unsigned: never followed
+				q := c.params("response_type", name, "redirect_uri", testRedirect+"/other", "request", "eyJhbGciOiJub25lIn0.e30.")
+				if w := b.get(h, "/authorize?"+q.Encode()); w.Code != http.StatusBadRequest || w.Header().Get("Location") != "" {
+					t.Errorf("got %d to %s", w.Code, w.Header().Get("Location"))
+				}
+			},
+			"oidcc-server-client-secret-post": func(t *testing.T) {
+				if !want.code {
+					return
+				}
+				c := h.client(t, func(c *Client) { answering(name)(c); c.AuthMethod = AuthPost })
+				b.consent(t, c)
+				form := exchangeForm(b.fronted(t, c, "response_type", name).Get("code"))
+				form.Set("client_id", c.ID)
+				form.Set("client_secret", c.secret)
+				if a := h.post(t, "/token", registered{}, form); a.status != http.StatusOK {
+					t.Errorf("got %d %v", a.status, a.body)
+				}
+			},
 			"oidcc-refresh-token": func(t *testing.T) {
 				if want.code {
 					a := h.exchangeCode(t, c, b.fronted(t, c, "response_type", name).Get("code"))
