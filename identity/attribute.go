@@ -43,7 +43,7 @@ type Attribute struct {
 	Type      string           `json:"type"`
 	Options   []string         `json:"options,omitempty"`
 	Pattern   string           `json:"pattern,omitempty"` // regular expression (RE2) that the whole of a text must match
-	Required  bool             `json:"required"`          // cannot be emptied
+	Required  bool             `json:"required"`          // cannot be emptied, and is asked for if the person can give it
 	View      string           `json:"view"`
 	Edit      string           `json:"edit"`
 	Claims    []AttributeClaim `json:"claims"`
@@ -495,6 +495,29 @@ func (d *Directory) AttributesOf(ctx context.Context, userID string) ([]HeldAttr
 		return nil, fmt.Errorf("read attributes of person: %w", err)
 	}
 	return list, nil
+}
+
+// MissingAttributes lists the required attributes that a person has no value of and can give themselves. What only operators set is not
+// among them: nobody is kept out by what others have not done. It costs a statement only if there is such an attribute.
+func (d *Directory) MissingAttributes(ctx context.Context, userID string) ([]Attribute, error) {
+	all, err := d.Attributes(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var missing []Attribute
+	for _, a := range all {
+		if a.Required && a.Edit == ForPerson {
+			missing = append(missing, a)
+		}
+	}
+	if len(missing) == 0 {
+		return nil, nil
+	}
+	var given []string
+	if err := d.db.Query(ctx, scanID(&given), `SELECT attribute_id FROM user_attributes WHERE user_id = $1`, userID); err != nil {
+		return nil, fmt.Errorf("read attributes of person: %w", err)
+	}
+	return slices.DeleteFunc(missing, func(a Attribute) bool { return slices.Contains(given, a.ID) }), nil
 }
 
 // AttributeClaims gives the claims that an app gets of a person's attributes under some scopes. It costs a statement only if there are

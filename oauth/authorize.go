@@ -338,6 +338,11 @@ func (s *Server) missing(ctx context.Context, req *authorization, sess *identity
 	if n, err := s.missingProof(req, sess); n != nil || err != nil {
 		return n, err
 	}
+	if list, err := s.People.MissingAttributes(ctx, sess.UserID); err != nil {
+		return nil, err
+	} else if len(list) > 0 { // before consent: the app may be about to learn it
+		return &need{path: "/attributes", code: "interaction_required"}, nil
+	}
 	return s.missingConsent(ctx, req, sess)
 }
 

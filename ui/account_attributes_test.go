@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/gatehouse-id/gatehouse/identity"
+	"github.com/gatehouse-id/gatehouse/oauth"
 )
 
 // attributes defines one of each kind, gives alice two values and keeps one from her.
@@ -59,4 +60,60 @@ func TestAttributesPage(t *testing.T) {
 	if want := `badge="E12" languages=["German","French"] parking=true secret="hush" shirt="M" shoe=42.5`; strings.Join(got, " ") != want {
 		t.Errorf("got %s, want %s", strings.Join(got, " "), want)
 	}
+}
+
+// required defines what everybody has to give, and what only operators do.
+func (w *world) required(t testing.TB) {
+	t.Helper()
+	for _, a := range []identity.Attribute{
+		{Name: "staff_no", Label: "Staff number", Type: identity.TypeString, Pattern: "E[0-9]+", Required: true, View: identity.ForPerson, Edit: identity.ForPerson},
+		{Name: "parking", Label: "Needs a parking space", Type: identity.TypeBoolean, Required: true, View: identity.ForPerson, Edit: identity.ForPerson},
+		{Name: "site", Label: "Site", Type: identity.TypeString, Required: true, View: identity.ForPerson},
+		{Name: "diet", Label: "Diet", Type: identity.TypeString, View: identity.ForPerson, Edit: identity.ForPerson},
+	} {
+		if _, err := w.people.CreateAttribute(t.Context(), "", a); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// Whoever lacks what is required gives it on the way in, to the account or to an app; what only operators can give keeps nobody out.
+func TestRequiredAttributesAreAskedFor(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	u := w.person(t, alice)
+	c := w.app(t, func(c *oauth.Client) { c.FirstParty = true })
+	b := w.browser(t)
+	atAccount(t, b.signIn(alice)) // nothing is required yet
+	w.required(t)
+
+	if p := b.get(authorize(c, url.Values{"prompt": {"none"}})); !strings.Contains(p.away, "error=interaction_required") {
+		t.Errorf("prompt=none: at %s %s", p.url, p.away)
+	}
+	p := b.get(authorize(c, nil)).want(http.StatusOK, "missing-submit", "staff_no", "parking", "use-another").says("Demo app")
+	if p.id("site") != nil || p.id("diet") != nil {
+		t.Error("asked for what the person cannot give, or need not")
+	}
+	p = b.press(p, "missing-submit", map[string]string{"attribute.staff_no": "12"}).want(http.StatusUnprocessableEntity, "staff_no-problem", "parking-problem")
+	path, form := p.form("missing-submit")
+	for name, value := range map[string]string{"staff_no": "E12", "parking": "false", "site": "Berlin", "diet": "none"} {
+		form.Set("attribute."+name, value)
+	}
+	b.post(path, form).atApp()
+	held, err := w.people.AttributesOf(t.Context(), u.ID)
+	if err != nil || len(held) != 2 {
+		t.Errorf("held %+v, %v: the form has set what it did not ask for", held, err)
+	}
+	b.get("/attributes").at("/account")
+
+	w.person(t, bob)
+	other := w.browser(t)
+	p = other.signIn(bob)
+	p.at("/attributes")
+	if p.id("use-another") != nil {
+		t.Error("without an app there is no other account to choose")
+	}
+	other.post("/attributes", url.Values{"person": {u.ID}, "attribute.staff_no": {"E1"}, "attribute.parking": {"true"}}).want(http.StatusConflict)
+	atAccount(t, other.press(p, "missing-submit", map[string]string{"attribute.staff_no": "E13", "attribute.parking": "true"}))
+	atAccount(t, w.browser(t).signIn(bob))
 }

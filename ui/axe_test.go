@@ -215,6 +215,16 @@ var sights = []sight{
 		s.clock.forward(49 * time.Hour)
 		return s.visiting(link)
 	}},
+	{"attributes_missing", "", func(s *scene) page {
+		b := s.member()
+		s.required(s.t)
+		return b.get(authorize(s.app(s.t), nil))
+	}},
+	{"attributes_missing", "with problems", func(s *scene) page {
+		s.required(s.t)
+		b := s.stranger()
+		return b.press(b.signIn(alice), "missing-submit", map[string]string{"attribute.staff_no": "12"})
+	}},
 	{"verify", "", func(s *scene) page { return s.unproven().get("/verify") }},
 	{"verify_link", "", func(s *scene) page {
 		s.unproven()

@@ -158,6 +158,8 @@ func (p *Pages) loginRoutes() []web.Route {
 		{Pattern: "POST /reset", Handler: p.reset},
 		{Pattern: "GET /password/new", Handler: p.newPasswordPage},
 		{Pattern: "POST /password/new", Handler: p.newPassword},
+		{Pattern: "GET /attributes", Handler: p.signedIn(p.missingAttributesPage)},
+		{Pattern: "POST /attributes", Handler: p.signedIn(p.giveMissing)},
 		{Pattern: "GET /select", Handler: p.selectPage},
 		{Pattern: "POST /select", Handler: p.selectAccount},
 		{Pattern: "GET /consent", Handler: p.consentPage},

@@ -110,6 +110,13 @@ func (p *Pages) onward(w http.ResponseWriter, r *http.Request, v visit, s identi
 	case p.RequireVerifiedEmail && !s.EmailVerified:
 		return p.redirect(w, r, "/verify")
 	}
+	missing, err := p.People.MissingAttributes(r.Context(), s.UserID)
+	if err != nil {
+		return err
+	}
+	if len(missing) > 0 {
+		return p.redirect(w, r, "/attributes")
+	}
 	return p.redirect(w, r, "/account")
 }
 

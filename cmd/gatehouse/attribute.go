@@ -58,7 +58,7 @@ type attributeCreate struct {
 	Type     string   `default:"string" placeholder:"TYPE" help:"string, number, boolean, date, enum or list. [${default}]"`
 	Option   []string `placeholder:"TEXT" sep:"none" help:"What can be chosen, for enum and list; repeat."`
 	Pattern  string   `placeholder:"REGEXP" help:"Regular expression (RE2) that the whole of a text must match."`
-	Required bool     `help:"It cannot be emptied."`
+	Required bool     `help:"It cannot be emptied; who may set it and has not is asked for it when signing in."`
 	View     string   `default:"admin" placeholder:"WHO" help:"Who sees it on pages: admin, or person for the person as well. [${default}]"`
 	Edit     string   `default:"admin" placeholder:"WHO" help:"Who sets it: admin, or person for the person as well. [${default}]"`
 	Storage  storage  `embed:""`
