@@ -98,6 +98,7 @@ func (s *Server) Agents(ctx context.Context, userID string) ([]Agent, error) {
 		Resources []string `json:"resources"`
 	}
 	var list []Agent
+	acting := map[string]bool{} // by assertions
 	err := s.DB.Query(ctx, func(row db.Scanner) error {
 		var a Agent
 		var h held
@@ -106,7 +107,8 @@ func (s *Server) Agents(ctx context.Context, userID string) ([]Agent, error) {
 		if err := row.Scan(&a.GrantID, &a.Client.ID, db.JSON(&a.Scopes), db.JSON(&h), &created, &used, &expires, &paused, &a.UsesLeft, &generation); err != nil {
 			return err
 		}
-		a.Renews = generation > 0
+		acting[a.GrantID] = generation == generationActing
+		a.Renews = generation > generationBare
 		a.Since, a.LastUsed, a.Expires, a.PausedAt = created.Time, used.Time, expires.Time, paused.Time
 		a.Resources = h.Resources
 		list = append(list, a)
@@ -130,12 +132,13 @@ func (s *Server) Agents(ctx context.Context, userID string) ([]Agent, error) {
 			return nil, err
 		}
 		a.Client, a.Delegations = client, ways[a.GrantID]
+		a.Renews = a.Renews || acting[a.GrantID] && client.FirstParty
 		for _, d := range a.Delegations {
 			if d.LastUsed.After(a.LastUsed) {
 				a.LastUsed = d.LastUsed
 			}
 		}
-		if isAgent(client) || len(a.Delegations) > 0 || a.UsesLeft >= 0 || !a.PausedAt.IsZero() {
+		if isAgent(client) || len(a.Delegations) > 0 || acting[a.GrantID] || a.UsesLeft >= 0 || !a.PausedAt.IsZero() {
 			agents = append(agents, a)
 		}
 	}
@@ -159,7 +162,7 @@ func (s *Server) PauseAgent(ctx context.Context, userID, id string) error {
 func (s *Server) ResumeAgent(ctx context.Context, userID, id string) error {
 	return s.alterAgent(ctx, false, func(ctx context.Context) (changed, error) {
 		c, err := s.changeGrant(ctx, `UPDATE grants SET paused_at = NULL WHERE id = $1 AND user_id = $2 AND revoked_at IS NULL AND paused_at IS NOT NULL
-			AND generation > 0
+			AND generation <> 0
 			RETURNING id, client_id`, id, userID)
 		if err == nil {
 			s.Audit.Record(ctx, audit.Event{Action: "agent.resume", Actor: userID, UserID: userID, ClientID: c.clientID, Detail: c.detail()})

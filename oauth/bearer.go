@@ -128,6 +128,8 @@ func (g *bearerGrant) HandleTokenEndpointRequest(ctx context.Context, r fosite.A
 	detail := map[string]string{"scope": join(scopes), "audience": strings.Join(apis, " ")}
 	if sess.Subject == "" {
 		detail["subject"] = cut(a.Subject, maxDescription)
+	} else {
+		detail["grant_id"], detail["acting"] = sess.GrantID, client.ID
 	}
 	g.tell(ctx, client, a, audit.Success, sess.Subject, detail)
 	return nil
@@ -236,7 +238,6 @@ func (s *Server) signedByIssuer(ctx context.Context, i Issuer, token string, hea
 func (g *bearerGrant) named(ctx context.Context, client *registration, issuer Issuer, a *bearerAssertion) (*session, error) {
 	var user identity.User
 	var err error
-	now := g.Now()
 	switch issuer.Subject {
 	case SubjectService:
 		return &session{}, nil
@@ -252,7 +253,11 @@ func (g *bearerGrant) named(ctx context.Context, client *registration, issuer Is
 	case err != nil:
 		return nil, err
 	}
-	grantID, err := newGrantID(now) // whatever ends the person or the consent from now on ends the token
+	// Whatever ended the person or the consent since ends the token.
+	grantID, err := g.Grants.acting(ctx, user.ID, client)
+	if errors.Is(err, errSpent) {
+		return nil, errAssertion("The person has stopped the client, or bounded it.")
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -351,6 +356,20 @@ func (g *bearerGrant) useUp(ctx context.Context, issuer Issuer, a *bearerAsserti
 func (g *bearerGrant) PopulateTokenEndpointResponse(ctx context.Context, r fosite.AccessRequester, answer fosite.AccessResponder) error {
 	if !g.CanHandleTokenEndpointRequest(ctx, r) {
 		return fosite.ErrUnknownRequest
+	}
+	sess := r.GetSession().(*session)
+	if sess.Subject != "" {
+		now := g.Now()
+		err := g.Grants.act(ctx, !r.GetClient().(*registration).FirstParty, &grant{
+			ID: sess.GrantID, UserID: sess.Subject, ClientID: r.GetClient().GetID(), Scopes: r.GetGrantedScopes(), Session: sess, Generation: generationActing,
+			CreatedAt: grantedAt(sess.GrantID), UsedAt: now, ExpiresAt: now.Add(g.grantLife(r.GetClient().(*registration))),
+		})
+		if errors.Is(err, errSpent) || errors.Is(err, errGrantOver) {
+			return errAssertion("The person has stopped the client, or bounded it.")
+		}
+		if err != nil {
+			return err
+		}
 	}
 	token, _, err := g.access.GenerateAccessToken(ctx, r)
 	if err != nil {

@@ -98,6 +98,45 @@ func (g *Grants) spend(ctx context.Context, c *accessClaims, d Delegation) error
 	})
 }
 
+// Generations of grants that no refresh token continues.
+const (
+	generationBare   = 0  // one token
+	generationActing = -1 // whatever tokens an app gets by assertions about the person (RFC 7523)
+)
+
+// acting gives the grant under which an app acts for a person by assertions, so that the person can stop all that it gets: the one
+// that is, or the id of a new one. A pause took the consent back, so whoever has it again was let in anew; an app that needs none, being the
+// operator's, stays out until the person lets it go on.
+func (g *Grants) acting(ctx context.Context, userID string, client *registration) (id string, err error) {
+	var paused db.Time
+	var left int64
+	err = g.db.QueryRow(ctx, `SELECT id, paused_at, COALESCE(uses_left, -1) FROM grants
+		WHERE user_id = $1 AND client_id = $2 AND generation = -1 AND revoked_at IS NULL AND expires_at > $3 ORDER BY id DESC LIMIT 1`, userID, client.ID, db.At(g.now())).
+		Scan(&id, &paused, &left)
+	switch {
+	case errors.Is(err, db.ErrNotFound):
+		return newGrantID(g.now())
+	case err == nil && (!paused.IsZero() && client.FirstParty || left == 0):
+		err = errSpent
+	}
+	return id, err
+}
+
+// act counts a token of such a grant, whose row is made with the first one.
+func (g *Grants) act(ctx context.Context, anew bool, row *grant) error {
+	n, err := g.db.Exec(ctx, `UPDATE grants SET used_at = $2, scopes = $3, uses_left = uses_left - 1, paused_at = NULL WHERE id = $1 AND revoked_at IS NULL
+		AND (paused_at IS NULL OR $4 = TRUE) AND expires_at > $2 AND (uses_left IS NULL OR uses_left > 0)`, row.ID, db.At(row.UsedAt), db.JSON(&row.Scopes), anew)
+	if err != nil || n > 0 {
+		return err
+	}
+	if _, err := g.byID(ctx, row.ID); err == nil {
+		return errSpent
+	} else if !errors.Is(err, db.ErrNotFound) {
+		return err
+	}
+	return g.create(ctx, row, "")
+}
+
 // delegations lists the ways in which services go on in a person's name, by grant, the last used one first.
 func (g *Grants) delegations(ctx context.Context, userID string) (map[string][]Delegation, error) {
 	ways := map[string][]Delegation{}

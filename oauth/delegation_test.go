@@ -317,3 +317,61 @@ func TestExchangeOfOwnTiedTokenWithAnotherKey(t *testing.T) {
 		}
 	}
 }
+
+// An app that acts by assertions about a person is seen and stopped like any other agent.
+func TestActingByAssertionsIsSeenAndStopped(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, h *harness) {
+		w := newBearerWorld(t, h)
+		w.b.consent(t, w.service)
+		ask := func() answer { return w.person(t, nil, nil, "scope", "read") }
+		first, second := ask(), ask()
+		if first.status != http.StatusOK || second.status != http.StatusOK {
+			t.Fatalf("tokens: %v, %v", first.body, second.body)
+		}
+		a := w.b.agent(t) // one for both
+		if a.Client.ID != w.service.ID || a.Renews || !slices.Equal(a.Scopes, []string{"read"}) {
+			t.Errorf("shown as %+v", a)
+		}
+		if err := h.PauseAgent(t.Context(), w.b.user.ID, a.GrantID); err != nil {
+			t.Fatal(err)
+		}
+		for _, token := range []answer{first, second} {
+			if h.introspectToken(t, w.service, token.str("access_token")) {
+				t.Error("a token lives on")
+			}
+		}
+		if got := ask(); got.status == http.StatusOK {
+			t.Errorf("a paused app acts: %v", got.body)
+		}
+		h.advanceClock(2 * time.Second)
+		w.b.consent(t, w.service) // they let it in anew
+		if err := h.LimitAgent(t.Context(), w.b.user.ID, a.GrantID, Budget{Uses: 1}); err != nil {
+			t.Fatal(err)
+		}
+		h.advanceClock(2 * time.Second)
+		w.b.consent(t, w.service)
+		if got := ask(); got.status != http.StatusOK || !w.b.agent(t).PausedAt.IsZero() || !h.introspectToken(t, w.service, got.str("access_token")) {
+			t.Errorf("after it was let in anew: %v", got.body)
+		}
+		if got := ask(); got.status == http.StatusOK {
+			t.Errorf("a second use of a budget of one: %v", got.body)
+		}
+		// The operator's own app needs no consent: a pause keeps it out all the same.
+		c := w.service.Client
+		c.FirstParty = true
+		if err := errors.Join(h.Clients.Update(t.Context(), c), h.LimitAgent(t.Context(), w.b.user.ID, a.GrantID, Budget{}), h.PauseAgent(t.Context(), w.b.user.ID, a.GrantID)); err != nil {
+			t.Fatal(err)
+		}
+		h.advanceClock(2 * time.Second)
+		if got := ask(); got.status == http.StatusOK {
+			t.Errorf("a paused app of the operator acts: %v", got.body)
+		}
+		if err := h.ResumeAgent(t.Context(), w.b.user.ID, a.GrantID); err != nil || !w.b.agent(t).Renews {
+			t.Fatalf("resume: %v", err)
+		}
+		if got := ask(); got.status != http.StatusOK || !h.introspectToken(t, w.service, got.str("access_token")) {
+			t.Errorf("after it was let go on: %v", got.body)
+		}
+	})
+}

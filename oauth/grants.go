@@ -65,7 +65,7 @@ type grant struct {
 	current, previous []byte // hashes of refresh tokens
 }
 
-// create inserts a grant with its first refresh token; "" for one that nothing continues: its generation is 0. If the code was presented a second time meanwhile, the row
+// create inserts a grant with its first refresh token; "" for one that none continues. If the code was presented a second time meanwhile, the row
 // exists already, revoked, and stays so.
 func (g *Grants) create(ctx context.Context, row *grant, token string) error {
 	hash := []byte{}
