@@ -242,8 +242,14 @@ func (s *Server) issueTokens(ctx context.Context, req *authorization, granted *s
 	alg := keys.Alg(req.client.IDTokenAlg)
 	of := &fosite.Request{ID: granted.GrantID, Client: req.client, GrantedScope: req.scopes, Form: url.Values{}, Session: granted}
 	if req.answer.token {
-		now := s.Now().UTC()
-		granted.SetExpiresAt(fosite.AccessToken, now.Add(min(s.accessLife(req.client), frontTokenLife))) // and not beyond the grant
+		if err := s.aim(ctx, req.client, granted, req.scopes); err != nil { // what an API wants of its tokens cannot be left out here
+			return err
+		}
+		st, life, now := requestState(ctx), min(s.accessLife(req.client), frontTokenLife), s.Now().UTC()
+		if st.life > 0 {
+			life = min(life, st.life)
+		}
+		granted.SetExpiresAt(fosite.AccessToken, now.Add(life)) // and not beyond the grant
 		token, _, err := (&accessTokens{s}).GenerateAccessToken(ctx, of)
 		if err != nil {
 			return err
@@ -252,6 +258,9 @@ func (s *Server) issueTokens(ctx context.Context, req *authorization, granted *s
 		params.Set("token_type", "Bearer")
 		params.Set("expires_in", strconv.Itoa(int(granted.GetExpiresAt(fosite.AccessToken).Sub(now)/time.Second)))
 		params.Set("scope", join(req.scopes))
+		if st.target != nil {
+			params.Set("scope", join(st.target.scopes))
+		}
 		granted.IDTokenClaims().AccessTokenHash = leftHalf(alg, token)
 	}
 	if !req.answer.idToken {

@@ -198,3 +198,26 @@ func FuzzOpenToken(f *testing.F) {
 		}
 	})
 }
+
+func TestAPIRulesBypassedByTokensWithTheRedirect(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, h *harness) {
+		h.legacy(t)
+		h.api(t, ordersAPI, func(r *identity.Resource) { r.DPoP = true }, "read")
+		h.api(t, openAPI, func(r *identity.Resource) { r.TokenTTL, r.Format = time.Minute, identity.FormatOpaque }, "read")
+		b := h.person(t)
+		of := func(audience string) registered {
+			c := h.client(t, func(c *Client) { answering("code token")(c); c.Audiences = []string{audience} })
+			b.consent(t, c)
+			return c
+		}
+		if q := b.fronted(t, of(ordersAPI), "response_type", "code token"); q.Has("access_token") || q.Get("error") == "" {
+			t.Errorf("a token without proof: %v", q)
+		}
+		q := b.fronted(t, of(openAPI), "response_type", "code token")
+		wantOpaque(t, q.Get("access_token"))
+		if q.Get("expires_in") != "60" {
+			t.Errorf("expires_in %s, want 60", q.Get("expires_in"))
+		}
+	})
+}
