@@ -104,7 +104,7 @@ func TestMutualTLSStory(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			apps := registerAll(t, s, storyFile, map[string][]string{
+			apps := registerAll(t, s, storyFile, "", map[string][]string{
 				"named":       web("--auth-method", "tls_client_auth", "--tls-client-auth-subject-dn", "CN=billing,O=Example", "--certificate-bound"),
 				"self-signed": web("--auth-method", "self_signed_tls_client_auth", "--jwks", ownFile, "--certificate-bound"),
 				"fapi":        keyed(web("--profile", "fapi2-security", "--auth-method", "private_key_jwt", "--certificate-bound")),

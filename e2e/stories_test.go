@@ -50,6 +50,9 @@ var stories = map[string]map[string][]string{
 			"--scope", "openid,email,offline_access", "--grant-type", "urn:openid:params:grant-type:ciba", "--grant-type", "refresh_token",
 			"--profile", "fapi2-message-signing", "--auth-alg", "ES256", "--ciba-request-alg", "ES256",
 		}),
+		"speaker": keyed([]string{
+			"--grant-type", "urn:openid:params:grant-type:ciba", "--ciba-mode", "ping", "--ciba-notification-endpoint", "PING", "--ciba-request-alg", "EdDSA",
+		}),
 	},
 	"encryption": {
 		"ECDH-ES/A256GCM":              encrypted("ECDH-ES/A256GCM"),
@@ -104,7 +107,7 @@ func TestStories(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			set := setup(t)
-			set.Env = append(slices.Clone(set.Env), "GATEHOUSE_LEGACY_RESPONSE_TYPES=true")
+			set.Env = append(slices.Clone(set.Env), "GATEHOUSE_LEGACY_RESPONSE_TYPES=true", "GATEHOUSE_OUTBOUND_NETWORKS=127.0.0.0/8")
 			tellAll(t, start(t, set))
 		})
 	}
@@ -122,7 +125,8 @@ func tellAll(t *testing.T, s *rig.Server) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			env := append(os.Environ(), "ISSUER="+s.Issuer, "REDIRECT_URI="+redirectURI, "POST_LOGOUT_REDIRECT_URI="+afterLogout, "KEYS="+storyKeys().private, "PERSON="+userID, "EMAIL="+email)
-			env = append(env, "APPS="+registerAll(t, s, public, apps))
+			ping := fmt.Sprintf("http://127.0.0.1:%d/ping", freePort(t))
+			env = append(env, "PING="+ping, "APPS="+registerAll(t, s, public, ping, apps))
 			switch name {
 			case "resources":
 				env = append(env, "RESOURCE_METADATA="+makeAPIs(t, s))
@@ -200,7 +204,7 @@ func decide(b *rig.Browser, requests, email string) (*rig.Page, error) {
 }
 
 // registerAll registers the apps of a story and returns what the script must know of them.
-func registerAll(t *testing.T, s *rig.Server, public string, apps map[string][]string) string {
+func registerAll(t *testing.T, s *rig.Server, public, ping string, apps map[string][]string) string {
 	t.Helper()
 	type known struct {
 		ID     string `json:"id"`
@@ -210,8 +214,11 @@ func registerAll(t *testing.T, s *rig.Server, public string, apps map[string][]s
 	for name, options := range apps {
 		options = append([]string{}, options...)
 		for i := range options {
-			if options[i] == "KEYS" {
+			switch options[i] {
+			case "KEYS":
 				options[i] = public
+			case "PING":
+				options[i] = ping
 			}
 		}
 		client, err := s.NewClient(t.Context(), name, "", options...)

@@ -307,7 +307,7 @@ func (s *Server) openedRequest(ctx context.Context, client *registration, form u
 	if at, ok := o.IssuedAt.time(); !ok || at.After(s.Now().Add(clockSkew)) {
 		return nil, objectError("The signed request is from the future.")
 	}
-	if err := s.checkRequestObject(ctx, client, o, []string{client.BackchannelRequestAlg}, true); err != nil {
+	if err := s.checkRequestObject(ctx, client, o, namesOf(client.BackchannelRequestAlg), true); err != nil {
 		return nil, err
 	}
 	// Last, so that nobody else can use up the client's ids; in one step, so that of two copies one wins (replay).

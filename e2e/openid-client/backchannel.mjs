@@ -1,6 +1,8 @@
 // Apps that ask a person without a browser of theirs (CIBA): the person decides on their account page while the app asks again and again.
 import * as client from 'openid-client'
+import * as oauth from 'oauth4webapi'
 import assert from 'node:assert/strict'
+import { createServer } from 'node:http'
 import { SignJWT } from 'jose'
 import { ISSUER, visit, finish } from './dialogue.mjs'
 import { apps, discover, keyOf, payload } from './story.mjs'
@@ -44,4 +46,28 @@ const held = await client.pollBackchannelAuthenticationGrant(bank, secure, undef
 assert.equal(held.token_type, 'dpop')
 assert.ok(payload(held.access_token).cnf.jkt)
 assert.equal((await client.fetchUserInfo(bank, held.access_token, sub, bound)).sub, sub)
-finish({ people: { backchannel: sub, bank: held.claims().sub } })
+
+// A speaker that waits for a ping, which comes with the token it chose, and signs by the other name of EdDSA (RFC 9864). A copy of its
+// request is worth nothing, and neither is a name that nobody has: it looks like somebody who does not answer.
+const speaker = await discover('speaker')
+const client_notification_token = client.randomState()
+const pinged = new Promise((resolve) => {
+  createServer((request, response) => {
+    let body = ''
+    request.on('data', (part) => body += part).on('end', () => {
+      response.writeHead(204).end()
+      resolve({ authorization: request.headers.authorization, ...JSON.parse(body) })
+    })
+  }).listen(new URL(process.env.PING).port, '127.0.0.1')
+})
+const sent = async (login_hint) => ({
+  request: await oauth.issueRequestObject(speaker.serverMetadata(), { client_id: apps.speaker.id }, { scope: 'openid', login_hint, client_notification_token }, await keyOf('EdDSA')),
+})
+const request = await sent(hint)
+const heard = await client.initiateBackchannelAuthentication(speaker, request)
+await assert.rejects(client.initiateBackchannelAuthentication(speaker, request), { error: 'invalid_request_object' })
+assert.deepEqual(Object.keys(await client.initiateBackchannelAuthentication(speaker, await sent('nobody@example.test'))), Object.keys(heard))
+await visit(requests)
+assert.deepEqual(await pinged, { authorization: `Bearer ${client_notification_token}`, auth_req_id: heard.auth_req_id })
+const spoken = await client.pollBackchannelAuthenticationGrant(speaker, heard)
+finish({ people: { backchannel: sub, bank: held.claims().sub, speaker: spoken.claims().sub } })
