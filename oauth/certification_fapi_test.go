@@ -117,7 +117,7 @@ func refused(t testing.TB, a answer, codes ...string) {
 }
 
 // fapiModules are the modules of the plan fapi2-security-profile-final, by their names. The one whose request_uri has expired is
-// TestPushedRequestWorksOnceForItsClientAndForATime, as the caches keep their own time; those about TLS are in cmd/gatehouse.
+// TestFAPI2PARAttemptToUseExpiredRequestURI, as the caches keep their own time; those about TLS are in cmd/gatehouse.
 var fapiModules = map[string]func(t *testing.T, w *fapiWorld){
 	"discovery-end-point-verification": func(t *testing.T, w *fapiWorld) {
 		var m map[string]any

@@ -8,8 +8,12 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/gatehouse-id/gatehouse/internal/cache"
+	"github.com/gatehouse-id/gatehouse/internal/db/dbtest"
 )
 
 // These tests are named after the modules of the OpenID certification plans that no other test has the meaning of; docs/conformance.md has
@@ -467,4 +471,97 @@ func TestOIDCCModulesImplicitAndHybrid(t *testing.T) {
 			t.Run(name+"/"+module, f)
 		}
 	})
+}
+
+// The suite's clients in its basic and dynamic plans: keys without a kid, the token endpoint as audience, no scope, and neither PKCE nor nonce.
+func TestOIDCCServerDynamic(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, h *harness) {
+		h.SelfRegistered.Suite = true
+		h.opened(t, RegistrationOpen)
+		var set any
+		if err := json.Unmarshal(keySetOf("", "RS256"), &set); err != nil {
+			t.Fatal(err)
+		}
+		a := h.manage(t, "POST", registrationPath, "", map[string]any{
+			"client_name": "suite client", "grant_types": []string{"authorization_code"}, "response_types": []string{"code"}, "redirect_uris": []string{testRedirect},
+			"token_endpoint_auth_method": AuthPrivateKeyJWT, "contacts": []string{"suite@example.test"}, "jwks": set,
+		})
+		if a.status != http.StatusCreated || (a.str("registration_client_uri") == "") != (a.str("registration_access_token") == "") {
+			t.Fatalf("registration: %d %v", a.status, a.body)
+		}
+		c, b := registered{Client: Client{ID: a.str("client_id")}}, h.person(t)
+		form := exchangeForm(b.allows(t, c.params("scope", "openid profile email", "nonce", "", "code_challenge", "", "code_challenge_method", "")).Get("code"))
+		form.Del("code_verifier")
+		form.Set("client_assertion_type", assertionType)
+		form.Set("client_assertion", sign(t, "RS256", testKeys()["RS256"], nil, h.assertionFor(c, map[string]any{"aud": testIssuer + "/token"})))
+		got := h.post(t, "/token", registered{}, form)
+		header, claims := claimsOf(t, got.str("id_token"))
+		if got.status != http.StatusOK || header["alg"] != "RS256" || header["kid"] == nil || claims["nonce"] != nil {
+			t.Errorf("token: %d %v: %v %v", got.status, got.body, header, claims)
+		}
+		if gone := h.manage(t, "DELETE", a.str("registration_client_uri"), a.str("registration_access_token"), nil); gone.status != http.StatusNoContent {
+			t.Errorf("delete: %d", gone.status)
+		}
+	})
+}
+
+// The switch of certification runs reaches confidential clients alone, and nobody without it.
+func TestSuiteExcusesNoPublicClientFromPKCE(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, h *harness) {
+		h.opened(t, RegistrationOpen)
+		b := h.person(t)
+		bare := []string{"code_challenge", "", "code_challenge_method", "", "nonce", ""}
+		asks := func(method string) int {
+			a := h.manage(t, "POST", registrationPath, "", aboutMe("token_endpoint_auth_method", method))
+			c := registered{Client: Client{ID: a.str("client_id")}}
+			return b.get(h, "/authorize?"+c.params(bare...).Encode()).Code
+		}
+		basic := h.client(t, func(c *Client) { c.Profile = ProfileOIDCBasic })
+		strict := h.client(t, nil)
+		b.consent(t, basic)
+		b.consent(t, strict)
+		for _, suite := range []bool{false, true} {
+			h.SelfRegistered.Suite = suite
+			if got := asks(AuthNone); got != http.StatusBadRequest {
+				t.Errorf("suite %v, public client: %d, want 400", suite, got)
+			}
+			if got := asks(AuthBasic) == http.StatusSeeOther; got != suite {
+				t.Errorf("suite %v, confidential client: let on %v", suite, got)
+			}
+			if got := b.authorize(t, h, basic.params(bare...)).Has("code"); got != suite {
+				t.Errorf("suite %v, operator's client under oidc-basic: code %v", suite, got)
+			}
+			if q := b.authorize(t, h, strict.params(bare...)); q.Get("error") != "invalid_request" {
+				t.Errorf("suite %v, operator's client: %v", suite, q)
+			}
+		}
+	})
+}
+
+func TestOIDCC3rdPartyInitLogin(t *testing.T) {
+	t.Parallel()
+	h := embedded(t)
+	h.opened(t, RegistrationOpen)
+	const login = "https://app.example.test/login"
+	a := h.manage(t, "POST", registrationPath, "", aboutMe("initiate_login_uri", login))
+	got := h.manage(t, "GET", a.str("registration_client_uri"), a.str("registration_access_token"), nil)
+	if a.str("initiate_login_uri") != login || got.status != http.StatusOK || got.str("initiate_login_uri") != login {
+		t.Errorf("registered %v, read %v", a.body, got.body)
+	}
+	wantError(t, h.manage(t, "POST", registrationPath, "", aboutMe("initiate_login_uri", "http://app.example.test/login")), 400, "invalid_client_metadata")
+}
+
+func TestFAPI2PARAttemptToUseExpiredRequestURI(t *testing.T) {
+	t.Parallel()
+	var ahead atomic.Int64
+	h := newHarness(t, dbtest.OpenSQLite(t), cache.NewMemory(func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }))
+	b, c := h.person(t), h.client(t, nil)
+	b.consent(t, c)
+	uri := h.pushForm(t, c, c.params())
+	ahead.Store(int64(91 * time.Second))
+	if w := b.get(h, "/authorize?"+byReference(c, uri).Encode()); w.Code != http.StatusBadRequest || w.Header().Get("Location") != "" {
+		t.Errorf("got %d to %q, want the error page", w.Code, w.Header().Get("Location"))
+	}
 }

@@ -49,6 +49,7 @@ type registration struct {
 	narrow   *registration // without the scopes of open APIs, see widened; nil: it has none of them
 	pairwise []byte        // key of the names for people, see subject
 	approved bool          // an operator has looked at the host of its document
+	suite    bool          // it is the certification suite's, see SelfRegistered
 }
 
 // OpenClients gives the clients of a database.

@@ -259,6 +259,9 @@ func (s *Server) fromMetadata(m clientMetadata, policy RegistrationPolicy) (Clie
 		c.Name = "App" // RFC 7591 §2 lets clients go without
 	}
 	c.Profile = ProfileMCP // people are shown it as an agent, and may bound it
+	if s.SelfRegistered.Suite && m.AuthMethod != AuthNone {
+		c.Profile = ProfileOIDCBasic
+	}
 	if s.LegacyResponseTypes && anyResponseType(m.ResponseTypes, responseType.front) {
 		c = m.legacy(c)
 	}

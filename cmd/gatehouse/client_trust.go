@@ -10,8 +10,8 @@ import (
 	"github.com/gatehouse-id/gatehouse/oauth"
 )
 
-func (s strangers) meaning() oauth.SelfRegistered {
-	return oauth.SelfRegistered{Documents: s.Documents, Registration: s.Registration, Scopes: append([]string{}, s.Scopes...), PerHour: s.PerHour}
+func (s strangers) meaning(suite bool) oauth.SelfRegistered {
+	return oauth.SelfRegistered{Documents: s.Documents, Registration: s.Registration, Scopes: append([]string{}, s.Scopes...), PerHour: s.PerHour, Suite: suite}
 }
 
 type trustCommands struct {

@@ -89,7 +89,7 @@ type strangers struct {
 
 // certification is the test profile: what certification runs need and no server of people may have.
 type certification struct {
-	Mode string `name:"certification" env:"GATEHOUSE_CERTIFICATION" default:"off" enum:"off,on,force" placeholder:"WHETHER" group:"try" help:"For certification runs: no limits on guessing, and addresses that apps name may be on loopback. on wants issuer and listen address on loopback; force does not ask. Never where people are. [${default}]"`
+	Mode string `name:"certification" env:"GATEHOUSE_CERTIFICATION" default:"off" enum:"off,on,force" placeholder:"WHETHER" group:"try" help:"For certification runs: no limits on guessing, addresses that apps name may be on loopback, and no PKCE is asked of apps with a secret or key that register themselves. on wants issuer and listen address on loopback; force does not ask. Never where people are. [${default}]"`
 	CA   string `name:"certification-ca" env:"GATEHOUSE_CERTIFICATION_CA" placeholder:"PATH" group:"try" help:"Authorities (PEM) to trust beside the system's when asking apps, in a certification run. [none]"`
 }
 

@@ -195,7 +195,7 @@ func (c *serveCommand) Run(t *terminal) error {
 		Clients: clients, Outbox: outbox, Grants: grants, Revocations: revocations, RefreshKey: refreshKey, Audit: data.audit, Log: log,
 		CodeTTL: s.CodeTTL, AccessTokenTTL: s.AccessTokenTTL, IDTokenTTL: s.IDTokenTTL, GrantTTL: s.GrantTTL,
 		InteractionTTL: s.InteractionTTL, RequireVerifiedEmail: s.RequireVerifiedEmail, SignInPolicy: policyACR(s.SignInPolicy),
-		Outbound: asks, Certificates: meaning.certificates, SelfRegistered: s.Strangers.meaning(),
+		Outbound: asks, Certificates: meaning.certificates, SelfRegistered: s.Strangers.meaning(s.Certification.Mode != "off"),
 		RequireDPoPNonce: s.RequireDPoPNonce, RequirePAR: s.RequirePAR, PushedTTL: s.PARTTL, LegacyResponseTypes: s.LegacyResponseTypes,
 	})
 	if err != nil {
