@@ -375,3 +375,53 @@ func TestActingByAssertionsIsSeenAndStopped(t *testing.T) {
 		}
 	})
 }
+
+// An agent without a browser is seen and stopped, too, though it cannot renew what it has.
+func TestAgentOnADeviceIsSeenAndStopped(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, h *harness) {
+		c, b := h.client(t, func(c *Client) { ofDevice(c); c.Agent = true }), h.person(t)
+		asked := h.device(t, c, "openid")
+		b.decide(t, asked.str("user_code"), true)
+		got := h.poll(t, c, asked.str("device_code"))
+		if got.status != http.StatusOK || got.body["refresh_token"] != nil {
+			t.Fatalf("poll: %v", got.body)
+		}
+		a := b.agent(t)
+		if a.Client.ID != c.ID || a.Renews || h.userinfoAnswer(t, got.str("access_token")).status != http.StatusOK {
+			t.Errorf("shown as %+v", a)
+		}
+		if err := h.PauseAgent(t.Context(), b.user.ID, a.GrantID); err != nil {
+			t.Fatal(err)
+		}
+		if h.userinfoAnswer(t, got.str("access_token")).status == http.StatusOK {
+			t.Error("the token lives on")
+		}
+	})
+}
+
+// Somebody's agents, and who acts through them, are nobody else's business.
+func TestDelegationsOfSomebodyElse(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, h *harness) {
+		w, other := newAgentWorld(t, h), h.person(t)
+		if got := w.exchangeToken(t, w.orders, w.token(t, "read").str("access_token")); got.status != http.StatusOK {
+			t.Fatal(got.body)
+		}
+		if list, err := h.Agents(t.Context(), other.user.ID); err != nil || len(list) != 0 {
+			t.Errorf("agents of somebody else: %+v, %v", list, err)
+		}
+		if ways, err := h.Grants.delegations(t.Context(), other.user.ID); err != nil || len(ways) != 0 {
+			t.Errorf("delegations of somebody else: %+v, %v", ways, err)
+		}
+		// Once nobody can use it any more, nothing of it is kept.
+		h.advanceClock(keptDelegations + time.Hour)
+		if err := h.Grants.Purge(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		h.advanceClock(-keptDelegations - time.Hour)
+		if ways, err := h.Grants.delegations(t.Context(), w.b.user.ID); err != nil || len(ways) != 0 {
+			t.Errorf("kept: %+v, %v", ways, err)
+		}
+	})
+}

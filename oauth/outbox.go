@@ -191,7 +191,7 @@ func (o *Outbox) places(ctx context.Context, userID, sessionID string) ([]place,
 	if err != nil {
 		return nil, err
 	}
-	return list, o.DB.Query(ctx, add, `SELECT session_id, client_id FROM grants WHERE user_id = $1 AND revoked_at IS NULL`, userID)
+	return list, o.DB.Query(ctx, add, `SELECT session_id, client_id FROM grants WHERE user_id = $1 AND revoked_at IS NULL AND session_id <> ''`, userID)
 }
 
 // delivery is one row: a message to an app.
