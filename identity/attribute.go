@@ -53,11 +53,38 @@ type Attribute struct {
 	matches *regexp.Regexp
 }
 
-// AttributeClaim gives an attribute to apps as a claim of userinfo.
+// AttributeClaim gives an attribute to apps as a claim of userinfo, and of tokens if it says so.
 type AttributeClaim struct {
-	Claim    string `json:"claim"`
-	Scope    string `json:"scope"`               // that the person must have allowed
-	ClientID string `json:"client_id,omitempty"` // for this app only; empty: for every app with the scope
+	Claim       string `json:"claim"`
+	Scope       string `json:"scope"`                  // that the person must have allowed
+	ClientID    string `json:"client_id,omitempty"`    // for this app only; empty: for every app with the scope
+	IDToken     bool   `json:"id_token,omitempty"`     // in ID tokens, too
+	AccessToken bool   `json:"access_token,omitempty"` // in access tokens and what introspection says of them, too: APIs see it
+}
+
+// ClaimPlace is where a claim stands.
+type ClaimPlace int
+
+// The places of claims.
+const (
+	InUserinfo ClaimPlace = iota
+	InIDToken
+	InAccessToken
+)
+
+func (c AttributeClaim) in(place ClaimPlace) bool {
+	switch place {
+	case InIDToken:
+		return c.IDToken
+	case InAccessToken:
+		return c.AccessToken
+	}
+	return true
+}
+
+// covered reports whether a claim is for an app under some scopes.
+func (c AttributeClaim) covered(client string, scopes []string) bool {
+	return slices.Contains(scopes, c.Scope) && (c.ClientID == "" || c.ClientID == client) && !ReservedClaim(c.Claim)
 }
 
 const (
@@ -76,7 +103,7 @@ var (
 // reservedClaims mean something that no attribute may say: who the person is, how they signed in, what they may do, what is proven
 // of them. Apps rely on them (claim injection). Case does not matter: some JSON readers overlook it.
 var reservedClaims = strings.Fields(`iss sub aud exp nbf iat jti azp nonce auth_time acr amr at_hash c_hash s_hash sid sub_jwk cnf act may_act
-	scope scp client_id gid groups roles role permissions entitlements authorization_details events toe txn userinfo active token_type username
+	scope scp client_id gid held src groups roles role permissions entitlements authorization_details events toe txn userinfo active token_type username
 	name given_name family_name middle_name nickname preferred_username profile picture website email email_verified gender birthdate
 	zoneinfo locale phone_number phone_number_verified address updated_at _claim_names _claim_sources vot vtm uid upn oid tid admin is_admin`)
 
@@ -344,9 +371,10 @@ func (d *Directory) MapAttribute(ctx context.Context, actor, id string, c Attrib
 				return ErrNameTaken
 			}
 		}
-		if !slices.Contains(a.Claims, c) {
-			a.Claims = append(a.Claims, c)
+		same := func(o AttributeClaim) bool {
+			return o.Claim == c.Claim && o.Scope == c.Scope && o.ClientID == c.ClientID
 		}
+		a.Claims = append(slices.DeleteFunc(a.Claims, same), c) // once more, perhaps for other tokens
 		if len(a.Claims) > maxListValues {
 			return FieldErrors{"claim": KeyTooLong}
 		}
@@ -520,9 +548,21 @@ func (d *Directory) MissingAttributes(ctx context.Context, userID string) ([]Att
 	return slices.DeleteFunc(missing, func(a Attribute) bool { return slices.Contains(given, a.ID) }), nil
 }
 
-// AttributeClaims gives the claims that an app gets of a person's attributes under some scopes. It costs a statement only if there are
-// any for it.
-func (d *Directory) AttributeClaims(ctx context.Context, userID, client string, scopes []string) (map[string]json.RawMessage, error) {
+// AttributesFor lists the attributes of which an app gets claims under some scopes, so that a person can be told.
+func (d *Directory) AttributesFor(ctx context.Context, client string, scopes []string) ([]Attribute, error) {
+	all, err := d.Attributes(ctx)
+	var list []Attribute
+	for _, a := range all {
+		if slices.ContainsFunc(a.Claims, func(c AttributeClaim) bool { return c.covered(client, scopes) }) {
+			list = append(list, a)
+		}
+	}
+	return list, err
+}
+
+// AttributeClaims gives the claims that an app gets of a person's attributes under some scopes in one place. It costs a statement only if
+// there are any for it.
+func (d *Directory) AttributeClaims(ctx context.Context, userID, client string, scopes []string, place ClaimPlace) (map[string]json.RawMessage, error) {
 	all, err := d.Attributes(ctx)
 	if err != nil {
 		return nil, err
@@ -530,7 +570,7 @@ func (d *Directory) AttributeClaims(ctx context.Context, userID, client string, 
 	wanted := map[string][]string{} // claims by the attribute's id
 	for _, a := range all {
 		for _, c := range a.Claims {
-			if slices.Contains(scopes, c.Scope) && (c.ClientID == "" || c.ClientID == client) && !ReservedClaim(c.Claim) {
+			if c.covered(client, scopes) && c.in(place) {
 				wanted[a.ID] = append(wanted[a.ID], c.Claim)
 			}
 		}

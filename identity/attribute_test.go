@@ -221,7 +221,7 @@ func TestAttributeClaims(t *testing.T) {
 		level := w.attribute(t, Attribute{Name: "level", Type: TypeNumber})
 		// Another process has read the definitions already.
 		other := &world{Directory: must(open(ctx, w.config, testCost))}
-		if got, err := other.AttributeClaims(ctx, u.ID, "shop", []string{"work"}); len(got) > 0 || err != nil {
+		if got, err := other.AttributeClaims(ctx, u.ID, "shop", []string{"work"}, InUserinfo); len(got) > 0 || err != nil {
 			t.Errorf("before: %v, %v", got, err)
 		}
 		wantNil(t, "map", w.MapAttribute(ctx, "", badge.ID, AttributeClaim{Claim: "badge_no", Scope: "work"}))
@@ -239,7 +239,7 @@ func TestAttributeClaims(t *testing.T) {
 			"client of a prefix": {"sho", []string{"work"}, map[string]string{"badge_no": `"E1"`}},
 		} {
 			for which, d := range map[string]*Directory{"here": w.Directory, "elsewhere": other.Directory} {
-				claims, err := d.AttributeClaims(ctx, u.ID, tc.client, tc.scopes)
+				claims, err := d.AttributeClaims(ctx, u.ID, tc.client, tc.scopes, InUserinfo)
 				wantNil(t, name, err)
 				got := map[string]string{}
 				for k, v := range claims {
@@ -253,7 +253,7 @@ func TestAttributeClaims(t *testing.T) {
 		// Deleted and made anew: nobody has a value, nothing is mapped.
 		wantNil(t, "delete", w.DeleteAttribute(ctx, "", badge.ID))
 		w.attribute(t, Attribute{Name: "badge", Type: TypeString})
-		if got, err := w.AttributeClaims(ctx, u.ID, "till", []string{"work"}); len(got) > 0 || err != nil {
+		if got, err := w.AttributeClaims(ctx, u.ID, "till", []string{"work"}, InUserinfo); len(got) > 0 || err != nil {
 			t.Errorf("made anew: %v, %v", got, err)
 		}
 		if got := w.values(t, u.ID); len(got) != 1 {

@@ -15,6 +15,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/ory/fosite"
 
+	"github.com/gatehouse-id/gatehouse/identity"
 	"github.com/gatehouse-id/gatehouse/internal/db"
 	"github.com/gatehouse-id/gatehouse/keys"
 )
@@ -135,8 +136,24 @@ func (a *accessTokens) GenerateAccessToken(ctx context.Context, r fosite.Request
 		token, err = a.sealToken(&c)
 		return token, "", err
 	}
-	token, err = a.Keys.Sign(ctx, keys.ES256, typAccessToken, &c)
+	more, err := a.accessAttributes(ctx, client.ID, sess.Subject, &c)
+	if err != nil {
+		return "", "", err
+	}
+	body, err := withAttributes(&c, more)
+	if err != nil {
+		return "", "", err
+	}
+	token, err = a.Keys.Sign(ctx, keys.ES256, typAccessToken, body)
 	return token, "", err
+}
+
+// accessAttributes gives the custom attributes that an access token tells, or introspection of one, which knows what holds by now.
+func (s *Server) accessAttributes(ctx context.Context, clientID, userID string, c *accessClaims) (map[string]json.RawMessage, error) {
+	if userID == "" || userID == clientID { // no person is involved
+		return nil, nil
+	}
+	return s.attributes(ctx, clientID, userID, c.scopes(), identity.InAccessToken)
 }
 
 // audience is what an access token is for that was not asked for by name. A token for userinfo is meant for this server; other audiences are the APIs the client is registered for.

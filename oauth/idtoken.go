@@ -11,6 +11,7 @@ import (
 	"github.com/ory/fosite"
 	"github.com/ory/fosite/token/jwt"
 
+	"github.com/gatehouse-id/gatehouse/identity"
 	"github.com/gatehouse-id/gatehouse/internal/db"
 	"github.com/gatehouse-id/gatehouse/keys"
 )
@@ -66,12 +67,25 @@ func (i *idTokens) GenerateIDToken(ctx context.Context, lifespan time.Duration, 
 			told = r.GetGrantedScopes()
 		}
 	}
-	if told == nil && (sess.Claims == nil || len(sess.Claims.IDToken) == 0) && !wantsRights(r.GetGrantedScopes(), nil) {
+	place := identity.InIDToken
+	if told != nil { // there is no access token for userinfo: it tells what that would
+		place = identity.InUserinfo
+	}
+	more, err := i.attributes(ctx, client.ID, sess.Subject, r.GetGrantedScopes(), place)
+	if err != nil {
+		return "", err
+	}
+	if told == nil && (sess.Claims == nil || len(sess.Claims.IDToken) == 0) && !wantsRights(r.GetGrantedScopes(), nil) && len(more) == 0 {
 		return i.signIDToken(ctx, client, c)
 	}
 	all, err := i.withMoreClaims(ctx, c, client.Client, sess, r.GetGrantedScopes(), told)
 	if err != nil {
 		return "", err
+	}
+	for name, value := range more {
+		if _, taken := all[name]; !taken {
+			all[name] = value
+		}
 	}
 	return i.signIDToken(ctx, client, all)
 }
@@ -100,9 +114,6 @@ func (i *idTokens) withMoreClaims(ctx context.Context, c *idClaims, client Clien
 		all = selectClaims(user, told, asked)
 	}
 	if err := i.addRights(ctx, all, client, sess.Subject, scopes, asked, maxTokenRights); err != nil {
-		return nil, err
-	}
-	if err := i.addAttributes(ctx, all, client.ID, sess.Subject, told); err != nil {
 		return nil, err
 	}
 	b, err := json.Marshal(c)

@@ -2,6 +2,7 @@ package oauth
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"mime"
@@ -35,6 +36,18 @@ type introspection struct {
 	Confirmation *confirmation `json:"cnf,omitempty"`
 	Details      details       `json:"authorization_details,omitempty"`
 	Act          *actor        `json:"act,omitempty"`
+
+	attributes map[string]json.RawMessage // of the person, as the operator maps them
+}
+
+// MarshalJSON implements json.Marshaler.
+func (i introspection) MarshalJSON() ([]byte, error) {
+	type plain introspection
+	body, err := withAttributes(plain(i), i.attributes)
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(body)
 }
 
 // introspect answers POST /introspect (RFC 7662). Only the client a token was issued to, or one that the token is meant
@@ -125,8 +138,13 @@ func (s *Server) introspection(ctx context.Context, r *http.Request) (introspect
 	if err != nil {
 		return introspection{}, err
 	}
+	attributes, err := s.accessAttributes(ctx, c.ClientID, c.userID, c)
+	if err != nil {
+		return introspection{}, err
+	}
 	return introspection{
-		Active: true, Permissions: permissions, Scope: c.Scope, ClientID: c.ClientID, TokenType: c.tokenType(), Expires: c.Expires, IssuedAt: c.IssuedAt, NotBefore: c.IssuedAt,
+		attributes: attributes,
+		Active:     true, Permissions: permissions, Scope: c.Scope, ClientID: c.ClientID, TokenType: c.tokenType(), Expires: c.Expires, IssuedAt: c.IssuedAt, NotBefore: c.IssuedAt,
 		Subject: c.Subject, Audience: c.Audience, Issuer: c.Issuer, ID: c.ID, AuthTime: c.AuthTime, ACR: c.ACR, Confirmation: c.Confirmation, Act: c.Act, Details: c.Details,
 	}, nil
 }

@@ -2,7 +2,9 @@ package oauth
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -213,12 +215,51 @@ func (s *Server) stillPermitted(ctx context.Context, c *accessClaims) ([]string,
 }
 
 // addAttributes adds what the operator maps from custom attributes. No claim that is there already gives way to one.
-func (s *Server) addAttributes(ctx context.Context, out map[string]any, clientID, userID string, scopes []string) error {
-	more, err := s.People.AttributeClaims(ctx, userID, clientID, scopes)
+func (s *Server) addAttributes(ctx context.Context, out map[string]any, clientID, userID string, scopes []string, place identity.ClaimPlace) error {
+	more, err := s.attributes(ctx, clientID, userID, scopes, place)
 	for name, value := range more {
 		if _, taken := out[name]; !taken {
 			out[name] = value
 		}
 	}
 	return err
+}
+
+// attributes gives the claims of custom attributes for one place. Those that would make a token too long for a header are left out, each as
+// a whole: userinfo has them.
+func (s *Server) attributes(ctx context.Context, clientID, userID string, scopes []string, place identity.ClaimPlace) (map[string]json.RawMessage, error) {
+	more, err := s.People.AttributeClaims(ctx, userID, clientID, scopes, place)
+	if err != nil || place == identity.InUserinfo {
+		return more, err
+	}
+	size := 0
+	for _, name := range slices.Sorted(maps.Keys(more)) {
+		if size += len(name) + len(more[name]) + len(`"":,`); size > maxTokenRights {
+			s.Log.WarnContext(ctx, "claim left out: too long", "claim", name, "client_id", clientID, "user_id", userID)
+			size -= len(name) + len(more[name]) + len(`"":,`)
+			delete(more, name)
+		}
+	}
+	return more, nil
+}
+
+// withAttributes is what stands in a token or an answer, and custom attributes beside it. Theirs never stands in the place of another.
+func withAttributes(body any, more map[string]json.RawMessage) (any, error) {
+	if len(more) == 0 {
+		return body, nil
+	}
+	raw, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	all := map[string]json.RawMessage{}
+	if err := json.Unmarshal(raw, &all); err != nil {
+		return nil, err
+	}
+	for name, value := range more {
+		if _, taken := all[name]; !taken {
+			all[name] = value
+		}
+	}
+	return all, nil
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/go-jose/go-jose/v4"
 
+	"github.com/gatehouse-id/gatehouse/identity"
 	"github.com/gatehouse-id/gatehouse/keys"
 )
 
@@ -62,7 +63,7 @@ func (s *Server) userinfo(w http.ResponseWriter, r *http.Request) error {
 		err = s.addRights(r.Context(), claims, client.Client, user.ID, c.scopes(), c.Userinfo, maxUserinfoRights)
 	}
 	if err == nil {
-		err = s.addAttributes(r.Context(), claims, c.ClientID, user.ID, c.scopes())
+		err = s.addAttributes(r.Context(), claims, c.ClientID, user.ID, c.scopes(), identity.InUserinfo)
 	}
 	if err != nil {
 		s.writeError(w, r, err)

@@ -117,3 +117,34 @@ func TestRequiredAttributesAreAskedFor(t *testing.T) {
 	atAccount(t, other.press(p, "missing-submit", map[string]string{"attribute.staff_no": "E13", "attribute.parking": "true"}))
 	atAccount(t, w.browser(t).signIn(bob))
 }
+
+// The consent page says in words what an app will see of the attributes, and of no others.
+func TestConsentNamesAttributes(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	u := w.person(t, alice)
+	w.attributes(t, u)
+	for name, claim := range map[string]identity.AttributeClaim{
+		"badge": {Claim: "badge_no", Scope: "profile"}, "secret": {Claim: "clearance", Scope: "profile", AccessToken: true}, "shoe": {Claim: "shoe", Scope: "phone"},
+		"diet": {Claim: "diet", Scope: "profile", ClientID: "another-app"},
+	} {
+		a, err := w.people.Attribute(t.Context(), name)
+		if err == nil {
+			err = w.people.MapAttribute(t.Context(), "", a.ID, claim)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	b := w.browser(t)
+	b.signIn(alice)
+	c := w.app(t)
+	p := b.get(authorize(c, url.Values{"scope": {"openid profile"}})).want(http.StatusOK, "consent-allow", "consent-about")
+	if got := textOf(p.id("consent-about")); !strings.Contains(got, "Badge") || !strings.Contains(got, "Secret") || strings.Contains(got, "Shoe") || strings.Contains(got, "Diet") {
+		t.Errorf("the page says %q", got)
+	}
+	forbidden(t, p.body, "E12", "hush") // its values are none of the page's
+	if p := b.get(authorize(c, nil)).want(http.StatusOK, "consent-allow"); p.id("consent-about") != nil {
+		t.Error("named without the scope")
+	}
+}

@@ -215,6 +215,18 @@ var sights = []sight{
 		s.clock.forward(49 * time.Hour)
 		return s.visiting(link)
 	}},
+	{"consent", "attributes", func(s *scene) page {
+		b := s.member()
+		s.attributes(s.t, s.alice)
+		a, err := s.people.Attribute(s.t.Context(), "badge")
+		if err == nil {
+			err = s.people.MapAttribute(s.t.Context(), "", a.ID, identity.AttributeClaim{Claim: "badge_no", Scope: "email"})
+		}
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		return b.get(authorize(s.app(s.t), nil))
+	}},
 	{"attributes_missing", "", func(s *scene) page {
 		b := s.member()
 		s.required(s.t)

@@ -20,6 +20,7 @@ type consentPage struct {
 	Other   []scopeLine // scopes without words of their own
 	APIs    []oauth.Resource
 	Details []consentDetail
+	About   []string // labels of attributes that the app gets
 	Device  *consentDevice
 
 	Stranger *oauth.Stranger // the app has registered itself
@@ -79,6 +80,13 @@ func (p *Pages) showConsent(w http.ResponseWriter, r *http.Request, v visit, u i
 	}
 	content.Device = p.consentDevice(l, in.Device, u.Preferences.Zone)
 	content.APIs = in.Resources
+	about, err := p.People.AttributesFor(r.Context(), in.Client.ID, in.Scopes)
+	if err != nil {
+		return err
+	}
+	for _, a := range about {
+		content.About = append(content.About, a.Label)
+	}
 	for _, d := range in.Details {
 		line := consentDetail{Words: d.Words(l.Lang), Raw: indented(d.Raw)}
 		for _, identifier := range d.Locations() {

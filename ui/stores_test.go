@@ -56,7 +56,7 @@ func TestOnPostgresAndRedis(t *testing.T) {
 		TestAttackKeepWithoutSecondStep, TestAttackDeleteWithoutFreshProof, TestAttackTokensOfAClosedAccount,
 
 		// Groups, roles and attributes.
-		TestAttributesPage, TestRequiredAttributesAreAskedFor, TestGroupAdmin, TestStrangerInvitedToGroup, TestAttackSignUpByInvitationOfAFormerAdmin, TestAppForAnotherGroup, TestAttackGroupPagesOfOthers,
+		TestAttributesPage, TestRequiredAttributesAreAskedFor, TestConsentNamesAttributes, TestGroupAdmin, TestStrangerInvitedToGroup, TestAttackSignUpByInvitationOfAFormerAdmin, TestAppForAnotherGroup, TestAttackGroupPagesOfOthers,
 
 		// Signing in elsewhere.
 		TestSignInElsewhere, TestSignInElsewhereForTwoAppsAtOnce, TestNewPersonByTrustedProvider,

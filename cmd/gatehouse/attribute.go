@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/gatehouse-id/gatehouse/identity"
@@ -47,7 +48,14 @@ func printAttribute(t *terminal, people *identity.Directory, name string) error 
 			if c.ClientID != "" {
 				app = c.ClientID
 			}
-			_, _ = fmt.Fprintf(w, "claim\t%s\tscope %s\t%s\n", c.Claim, c.Scope, app)
+			where := "userinfo"
+			if c.IDToken {
+				where += ", ID token"
+			}
+			if c.AccessToken {
+				where += ", access token"
+			}
+			_, _ = fmt.Fprintf(w, "claim\t%s\tscope %s\t%s\t%s\n", c.Claim, c.Scope, app, where)
 		}
 	})
 }
@@ -129,11 +137,12 @@ func (c *attributeShow) Run(t *terminal) error {
 }
 
 type attributeAdd struct {
-	Name    string  `arg:"" name:"name" help:"Name of the attribute."`
-	Claim   string  `required:"" placeholder:"CLAIM" help:"Name of the claim; never one that apps rely on, such as sub or groups."`
-	Scope   string  `required:"" placeholder:"SCOPE" help:"Scope that the person must have allowed the app."`
-	Client  string  `placeholder:"ID" help:"For this app only."`
-	Storage storage `embed:""`
+	Name    string   `arg:"" name:"name" help:"Name of the attribute."`
+	Claim   string   `required:"" placeholder:"CLAIM" help:"Name of the claim; never one that apps rely on, such as sub or groups."`
+	Scope   string   `required:"" placeholder:"SCOPE" help:"Scope that the person must have allowed the app."`
+	Client  string   `placeholder:"ID" help:"For this app only."`
+	In      []string `placeholder:"TOKEN" enum:"id-token,access-token" help:"In these tokens, too: id-token, or access-token, which APIs see; repeat. Userinfo has it always."`
+	Storage storage  `embed:""`
 }
 
 // Run implements the command.
@@ -143,7 +152,9 @@ func (c *attributeAdd) Run(t *terminal) error {
 		if err != nil {
 			return err
 		}
-		err = people.MapAttribute(t.ctx, "", a.ID, identity.AttributeClaim{Claim: c.Claim, Scope: c.Scope, ClientID: c.Client})
+		err = people.MapAttribute(t.ctx, "", a.ID, identity.AttributeClaim{
+			Claim: c.Claim, Scope: c.Scope, ClientID: c.Client, IDToken: slices.Contains(c.In, "id-token"), AccessToken: slices.Contains(c.In, "access-token"),
+		})
 		if errors.Is(err, identity.ErrNameTaken) {
 			return fmt.Errorf("the claim %s is fed by another attribute", c.Claim)
 		}
