@@ -77,7 +77,7 @@ func TestAttackWaysAroundTheCompany(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	owner, other := newIDP(t, w, "acme", func(p *upstream.Provider) { p.Domains = []string{"example.com"} }), newIDP(t, w, "other")
-	b, u, k := w.keyed(t, alice)
+	_, u, k := w.keyed(t, alice)
 	other.link(t, u, "ada-at-acme")
 	owner.change(t, func(p *upstream.Provider) { p.Require = true })
 	there := func(how string, b *browser, p page) {
@@ -87,7 +87,7 @@ func TestAttackWaysAroundTheCompany(t *testing.T) {
 		}
 		nobodyIn(t, b)
 	}
-	b = w.browser(t)
+	b := w.browser(t)
 	there("a passkey", b, b.touch(b.get("/login"), k))
 	b = w.browser(t)
 	p := b.signInAt(other, ada())
