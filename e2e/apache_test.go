@@ -8,6 +8,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"html"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -33,7 +34,7 @@ type apache struct {
 }
 
 // apacheConfig stands alone: nothing of a system's own configuration is read. %[1]s is the directory, %[2]s the modules',
-// %[3]s the address, %[4]s the site's, %[5]s the issuer, %[6]s the client, %[7]s what is said of it.
+// %[3]s the address, %[4]s the site's, %[5]s what is said of the provider and of Apache as its client.
 const apacheConfig = `
 ServerName 127.0.0.1
 ServerRoot "%[1]s"
@@ -57,9 +58,7 @@ LoadModule proxy_module "%[2]s/mod_proxy.so"
 LoadModule proxy_http_module "%[2]s/mod_proxy_http.so"
 LoadModule auth_openidc_module "%[2]s/mod_auth_openidc.so"
 
-OIDCProviderMetadataURL %[5]s/.well-known/openid-configuration
-OIDCClientID %[6]s
-%[7]s
+%[5]s
 OIDCRedirectURI http://%[3]s/private/callback
 OIDCCryptoPassphrase only-for-this-test
 OIDCPKCEMethod S256
@@ -81,8 +80,10 @@ ProxyPass /private/callback !
 ProxyPass / %[4]s/
 `
 
-// withSecret is what Apache says of itself with a secret; it is an API's guard, too, that asks about tokens.
+// withSecret is Apache as a client with a secret; it is an API's guard, too, that asks about tokens.
 const withSecret = `
+OIDCProviderMetadataURL %[3]s/.well-known/openid-configuration
+OIDCClientID %[1]s
 OIDCClientSecret %[2]s
 OIDCOAuthServerMetadataURL %[3]s/.well-known/oauth-authorization-server
 OIDCOAuthClientID %[1]s
@@ -96,10 +97,12 @@ OIDCOAuthRemoteUserClaim sub
 </Location>
 `
 
-// withKeys is the same with keys, in the files %[1]s and %[2]s, and with requests that it signs.
+// withKeys is Apache as a client with keys, in the files %[3]s and %[4]s, and with requests that it signs.
 const withKeys = `
-OIDCPrivateKeyFiles apache#%[2]s
-OIDCPublicKeyFiles apache#%[1]s
+OIDCProviderMetadataURL %[2]s/.well-known/openid-configuration
+OIDCClientID %[1]s
+OIDCPrivateKeyFiles apache#%[4]s
+OIDCPublicKeyFiles apache#%[3]s
 OIDCProviderTokenEndpointAuth private_key_jwt
 OIDCIDTokenSignedResponseAlg RS256
 OIDCIDTokenEncryptedResponseAlg RSA-OAEP
@@ -111,9 +114,21 @@ OIDCResponseMode form_post
 OIDCRequestObject "{ \"copy_from_request\": [\"response_type\", \"response_mode\", \"nonce\", \"state\", \"redirect_uri\", \"scope\", \"client_id\", \"code_challenge\", \"code_challenge_method\"], \"crypto\": {\"sign_alg\": \"RS256\"}, \"request_object_type\": \"request\" }"
 `
 
-// serveApache runs an Apache of its own until the end of the test, as whoever runs the test. By keys it proves itself by a key that it
-// publishes, and gets its messages encrypted; otherwise it has a secret.
-func serveApache(t *testing.T, s *rig.Server, byKeys bool) *apache {
+// byItself is Apache as a client that nobody has registered: it keeps what it learns of providers in the directory %[1]s.
+const byItself = `
+OIDCMetadataDir %[1]s
+OIDCClientName "Site behind Apache"
+`
+
+// Ways in which Apache becomes a client.
+const (
+	bySecret       = "secret"
+	byKeys         = "keys" // it proves itself by a key that it publishes, and gets its messages encrypted
+	byRegistration = "registration"
+)
+
+// serveApache runs an Apache of its own until the end of the test, as whoever runs the test.
+func serveApache(t *testing.T, s *rig.Server, way string) *apache {
 	t.Helper()
 	program, err := exec.LookPath("apache2")
 	if err != nil {
@@ -128,24 +143,9 @@ func serveApache(t *testing.T, s *rig.Server, byKeys bool) *apache {
 	site := httptest.NewServer(http.HandlerFunc(tellHeaders))
 	t.Cleanup(site.Close)
 	address := fmt.Sprintf("127.0.0.1:%d", freePort(t))
-	options := []string{
-		"--first-party", "--post-logout-redirect-uri", "http://" + address + "/bye", "--backchannel-logout-uri", "http://" + address + "/private/callback?logout=backchannel",
-	}
-	if byKeys {
-		options = append(options, "--auth-method", "private_key_jwt", "--jwks-uri", "http://"+address+"/private/callback?jwks=rsa", "--require-signed-request",
-			"--encrypt-id-token", "RSA-OAEP/A256GCM", "--userinfo-alg", "RS256", "--encrypt-userinfo", "RSA-OAEP/A256CBC-HS512")
-	}
-	client, err := s.NewClient(t.Context(), "Apache", "http://"+address+"/private/callback", options...)
-	if err != nil {
-		t.Fatal(err)
-	}
 	dir := t.TempDir()
-	said := fmt.Sprintf(withSecret, client.ID, client.Secret, s.Issuer)
-	if byKeys {
-		public, private := rsaFiles(t, dir)
-		said = fmt.Sprintf(withKeys, public, private)
-	}
-	config := fmt.Sprintf(apacheConfig, dir, modules, address, site.URL, s.Issuer, client.ID, said)
+	client := apacheClient(t, s, way, dir, address)
+	config := fmt.Sprintf(apacheConfig, dir, modules, address, site.URL, client)
 	if os.Getuid() == 0 { // then it refuses to serve as what it was started
 		config += "User www-data\nGroup www-data\n"
 	}
@@ -191,6 +191,52 @@ func serveApache(t *testing.T, s *rig.Server, byKeys bool) *apache {
 	}
 	t.Fatal("Apache does not answer")
 	return nil
+}
+
+// apacheClient registers Apache in one of the ways, and returns what is to stand in its configuration.
+func apacheClient(t *testing.T, s *rig.Server, way, dir, address string) string {
+	t.Helper()
+	if way == byRegistration {
+		kept := filepath.Join(dir, "metadata")
+		if err := os.Mkdir(kept, 0o777); err != nil {
+			t.Fatal(err)
+		}
+		for path := kept; path != filepath.Dir(os.TempDir()) && path != os.TempDir(); path = filepath.Dir(path) { // Apache works as somebody else than root
+			if err := os.Chmod(path, 0o777); err != nil { //nolint:gosec // of a test
+				t.Fatal(err)
+			}
+		}
+		// It knows the provider by a copy of its metadata, under the issuer's name.
+		resp, err := http.Get(s.Issuer + "/.well-known/openid-configuration")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		metadata, err := io.ReadAll(resp.Body)
+		if err == nil {
+			err = os.WriteFile(filepath.Join(kept, url.QueryEscape(strings.TrimPrefix(s.Issuer, "http://"))+".provider"), metadata, 0o644) //nolint:gosec // for Apache
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return fmt.Sprintf(byItself, kept)
+	}
+	options := []string{
+		"--first-party", "--post-logout-redirect-uri", "http://" + address + "/bye", "--backchannel-logout-uri", "http://" + address + "/private/callback?logout=backchannel",
+	}
+	if way == byKeys {
+		options = append(options, "--auth-method", "private_key_jwt", "--jwks-uri", "http://"+address+"/private/callback?jwks=rsa", "--require-signed-request",
+			"--encrypt-id-token", "RSA-OAEP/A256GCM", "--userinfo-alg", "RS256", "--encrypt-userinfo", "RSA-OAEP/A256CBC-HS512")
+	}
+	client, err := s.NewClient(t.Context(), "Apache", "http://"+address+"/private/callback", options...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if way == byKeys {
+		public, private := rsaFiles(t, dir)
+		return fmt.Sprintf(withKeys, client.ID, s.Issuer, public, private)
+	}
+	return fmt.Sprintf(withSecret, client.ID, client.Secret, s.Issuer)
 }
 
 // rsaFiles writes a key for Apache, which wants RSA.
@@ -291,7 +337,7 @@ func TestApache(t *testing.T) {
 			s := start(t, set)
 			email := "ada@example.test"
 			userID := newUser(t, s, email)
-			a := serveApache(t, s, false)
+			a := serveApache(t, s, bySecret)
 			w := newWindow(t)
 
 			enter := func() {
@@ -373,7 +419,7 @@ func TestApacheByKeys(t *testing.T) {
 	s := start(t, set)
 	email := "ada@example.test"
 	userID := newUser(t, s, email)
-	a := serveApache(t, s, true)
+	a := serveApache(t, s, byKeys)
 	w := newWindow(t)
 	w.open(a.URL + "/private/page")
 	w.fill("email", email)
@@ -392,4 +438,25 @@ func TestApacheByKeys(t *testing.T) {
 	w.see("logout-done")
 	w.open(a.URL + "/private/page")
 	w.see("login-submit")
+}
+
+// The same module, which knows the server's metadata and has no client there, registers itself (RFC 7591), and the person is asked about a stranger.
+func TestApacheThatRegistersItself(t *testing.T) {
+	t.Parallel()
+	s := start(t, full(t))
+	email := "ada@example.test"
+	userID := newUser(t, s, email)
+	a := serveApache(t, s, byRegistration)
+	w := newWindow(t)
+	w.open(a.URL + "/private/callback?" + url.Values{"iss": {s.Issuer}, "target_link_uri": {a.URL + "/private/page"}}.Encode())
+	w.fill("email", email)
+	w.fill("password", password)
+	w.click("login-submit")
+	if said := w.see("consent-stranger"); said == "" {
+		t.Error("the page does not say that nobody has looked at the app")
+	}
+	w.click("consent-allow")
+	if got := told(w); got["path"] != "/private/page" || got["user"] != userID || got["oidc_claim_email"] != email {
+		t.Errorf("the site was told %v, want %s, %s", got, userID, email)
+	}
 }

@@ -274,8 +274,8 @@ func (s *Server) fromMetadata(m clientMetadata, policy RegistrationPolicy) (Clie
 			c.Scopes = may
 		}
 	}
-	if c.InitiateLoginURI != "" && (!webURL(c.InitiateLoginURI) || !strings.HasPrefix(c.InitiateLoginURI, "https://")) {
-		return wrong(errors.New("initiate_login_uri: give an https URL"))
+	if c.InitiateLoginURI != "" && !webURL(c.InitiateLoginURI) {
+		return wrong(errors.New("initiate_login_uri: give an https URL (http only on loopback)"))
 	}
 	c = c.WithDefaults()
 	draft := c

@@ -195,6 +195,19 @@ func TestRegistrationRefusesBadMetadata(t *testing.T) {
 	})
 }
 
+// mod_auth_openidc names all of its addresses, and on a developer's machine none of them has TLS.
+func TestRegistrationOfAnAppOnLoopback(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, h *harness) {
+		h.opened(t, RegistrationOpen)
+		base := "http://127.0.0.1:8080/private/callback"
+		a := h.manage(t, "POST", registrationPath, "", aboutMe("redirect_uris", []string{base}, "initiate_login_uri", base, "backchannel_logout_uri", base+"?logout=backchannel"))
+		if a.status != http.StatusCreated || a.str("initiate_login_uri") != base {
+			t.Errorf("got %d %v, want the client", a.status, a.body)
+		}
+	})
+}
+
 func TestRegistrationNeedsInitialToken(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, h *harness) {
