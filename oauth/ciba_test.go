@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/gatehouse-id/gatehouse/identity"
+	"github.com/gatehouse-id/gatehouse/internal/seal"
 )
 
 // ofCallCentre is a client that asks people without a browser.
@@ -578,6 +579,7 @@ func TestPing(t *testing.T) {
 			_, _ = io.WriteString(w, `{"error":"nobody reads this"}`)
 		}))
 		defer app.Close()
+		pings := func() []string { mu.Lock(); defer mu.Unlock(); return slices.Clone(got) }
 		c := h.client(t, func(c *Client) {
 			ofCallCentre(c)
 			c.DeliveryMode, c.NotificationEndpoint = DeliveryPing, app.URL+"/ping"
@@ -588,8 +590,8 @@ func TestPing(t *testing.T) {
 		}
 		id := h.asked(t, c, "login_hint", b.user.Email, "client_notification_token", "8d67dc78-7faa-4d41")
 		h.deliver(t)
-		if len(got) != 0 {
-			t.Fatalf("pinged before the answer: %v", got)
+		if len(pings()) != 0 {
+			t.Fatalf("pinged before the answer: %v", pings())
 		}
 		b.grant(t)
 		list, err := h.Outbox.List(t.Context(), c.ID, "", "", 10)
@@ -603,16 +605,18 @@ func TestPing(t *testing.T) {
 		body, _ := json.Marshal(map[string]string{"auth_req_id": id})
 		want := "POST /ping application/json Bearer 8d67dc78-7faa-4d41 " + string(body)
 		for i, answer := range []int{http.StatusServiceUnavailable, http.StatusUnauthorized, http.StatusFound, http.StatusNoContent} {
+			mu.Lock()
 			status = answer
+			mu.Unlock()
 			h.deliver(t)
-			if len(got) != i+1 || got[i] != want {
-				t.Fatalf("ping %d: %q, want %q", i, got, want)
+			if len(pings()) != i+1 || pings()[i] != want {
+				t.Fatalf("ping %d: %q, want %q", i, pings(), want)
 			}
 			h.advanceClock(4 * time.Minute)
 		}
 		h.deliver(t)
-		if len(got) != 4 {
-			t.Errorf("pinged %d times, want 4", len(got))
+		if len(pings()) != 4 {
+			t.Errorf("pinged %d times, want 4", len(pings()))
 		}
 		if a := h.fetch(t, c, id); a.status != http.StatusBadRequest || a.str("error") != "expired_token" { // 16 minutes later
 			t.Errorf("got %d %v", a.status, a.body)
@@ -623,8 +627,8 @@ func TestPing(t *testing.T) {
 			t.Fatal(err)
 		}
 		h.deliver(t)
-		if len(got) != 5 {
-			t.Errorf("pinged %d times, want 5", len(got))
+		if len(pings()) != 5 {
+			t.Errorf("pinged %d times, want 5", len(pings()))
 		}
 		wantError(t, h.fetch(t, c, id), 400, "access_denied")
 	})
@@ -718,6 +722,29 @@ func TestSensitiveRequestWantsAFreshSignIn(t *testing.T) {
 		}
 		if to := b.get(h, "/authorize/resume?i="+in).Header().Get("Location"); !strings.HasPrefix(to, "/login?") {
 			t.Errorf("an old session was led to %s, want the sign-in", to)
+		}
+	})
+}
+
+func FuzzBackchannelParameters(f *testing.F) {
+	f.Add("Order 4711", "120", "8d67dc78-7faa-4d41")
+	f.Add("a\u202eb\r\nSet-Cookie: x", "0", "a\r\nX: y")
+	f.Add("\xff", "99999999999999999999", "==")
+	s := &Server{Config: Config{Seal: must(seal.New(make([]byte, seal.KeySize)))}}
+	client := &registration{Client: Client{Backchannel: Backchannel{DeliveryMode: DeliveryPing}}}
+	f.Fuzz(func(t *testing.T, message, expiry, token string) {
+		d := &decoupled{Life: decoupledLife}
+		if s.readRequest(d, client, "code", url.Values{"binding_message": {message}, "requested_expiry": {expiry}, "client_notification_token": {token}}) != nil {
+			return
+		}
+		if d.Message != message || len(d.Message) > 4*maxMessage || strings.ContainsAny(d.Message, "\r\n\u2028\u202e\x00") {
+			t.Errorf("message %q", d.Message)
+		}
+		if d.Life <= 0 || d.Life > maxRequestLife {
+			t.Errorf("life %s", d.Life)
+		}
+		if strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' || r == ',' || r == '"' }) || len(token) > maxNotification {
+			t.Errorf("token %q", token)
 		}
 	})
 }

@@ -63,7 +63,7 @@ type decoupledAnswer struct {
 }
 
 // errDecided says that a request has its answer already.
-var errDecided = newError("invalid_request", "The request has its answer already.")
+var errDecided = newError("expired_token", "The request has its answer already.")
 
 // decoupledKey is where the request of a code is kept: under its hash, so that a dump of the cache holds no code. A code of one
 // grant type is none of another. The part in braces keeps request and answer on one node of a Redis Cluster.
@@ -232,10 +232,10 @@ func (s *Server) answerDecoupled(w http.ResponseWriter, r *http.Request, req *au
 	if err := s.decide(ctx, d, answer); err != nil {
 		return s.refuse(w, r, nil, err)
 	}
+	s.recordDecision(ctx, d, sess, req.scopes, denied)
 	if err := s.endInteraction(ctx, req.interaction); err != nil {
 		return s.refuse(w, r, req, err)
 	}
-	s.recordDecision(ctx, d, sess, req.scopes, denied)
 	next := deviceDone
 	switch {
 	case d.Grant == GrantCIBA:
@@ -285,7 +285,10 @@ func (s *Server) decide(ctx context.Context, d *decoupled, answer decoupledAnswe
 	if err := put(ctx); err != nil {
 		return err
 	}
-	return s.Cache.Delete(ctx, userCodeKey(d.UserCode))
+	if err := s.Cache.Delete(ctx, userCodeKey(d.UserCode)); err != nil { // it leads nowhere any more
+		s.Log.InfoContext(ctx, "code of a device not deleted", "client_id", d.ClientID, "err", err)
+	}
+	return nil
 }
 
 func (s *Server) recordDecision(ctx context.Context, d *decoupled, sess *identity.Session, scopes []string, denied bool) {

@@ -247,9 +247,10 @@ func TestAppHearsThatItsDeviceIsSignedOut(t *testing.T) {
 		app := newReceiver(t)
 		c := h.client(t, func(c *Client) { ofDevice(c); app.hears(c) })
 		b := h.person(t)
-		asked := h.device(t, c, "openid")
+		asked := h.device(t, c, "openid offline_access")
 		b.decide(t, asked.str("user_code"), true)
-		_, id := claimsOf(t, h.poll(t, c, asked.str("device_code")).str("id_token"))
+		got := h.poll(t, c, asked.str("device_code"))
+		_, id := claimsOf(t, got.str("id_token"))
 		if err := h.people.EndSession(t.Context(), b.user.ID, b.session.ID); err != nil {
 			t.Fatal(err)
 		}
@@ -258,16 +259,19 @@ func TestAppHearsThatItsDeviceIsSignedOut(t *testing.T) {
 		if got := app.got(); len(got) != 0 {
 			t.Errorf("told of the browser: %v", got)
 		}
+		if _, err := h.people.EndSessions(t.Context(), b.user.ID, "another"); err != nil {
+			t.Fatal(err)
+		}
 		if _, err := h.people.Disown(t.Context(), b.user.ID, ""); err != nil {
 			t.Fatal(err)
 		}
 		h.advanceClock(time.Second)
 		h.deliver(t)
-		got := app.got()
-		if len(got) != 1 {
-			t.Fatalf("told %d times, want once", len(got))
+		told := app.got()
+		if len(told) != 1 {
+			t.Fatalf("told %d times, want once", len(told))
 		}
-		if _, out := claimsOf(t, got[0]); out["sid"] != id["sid"] || out["sub"] != b.user.ID {
+		if _, out := claimsOf(t, told[0]); out["sid"] != id["sid"] || out["sub"] != b.user.ID {
 			t.Errorf("told %v, want the sid %v", out, id["sid"])
 		}
 	})

@@ -135,6 +135,9 @@ const (
 // MailRequest tells a person that an app waits for their answer. It takes no time and never fails: the request waits on the account
 // page in any case.
 func (p *Pages) MailRequest(ctx context.Context, u identity.User, c oauth.Client) {
+	if !u.EmailVerified { // it may be somebody else's
+		return
+	}
 	err := p.later(ctx, func(ctx context.Context) error {
 		wait, err := p.Cache.Allow(ctx, "ui:request-mail:"+u.ID, requestMails, requestMailWindow)
 		if err != nil || wait > 0 {
