@@ -40,6 +40,7 @@ type Session struct {
 	UserID     string
 	AuthTime   time.Time // when AMR was proven
 	Undated    bool      // AuthTime is when the person came back from a provider that did not say when it had asked them
+	Provider   string    // by which the person came, "" for none; filled by Session only
 	AMR        []string
 	CreatedAt  time.Time
 	LastSeenAt time.Time // to within five minutes
@@ -152,13 +153,13 @@ func (d *Directory) Session(ctx context.Context, token string) (Session, error) 
 		u.email_verified, u.must_change_password, u.role, k.wrapped, pr.sealed, pr.updated_at, CASE WHEN pr.user_id IS NULL THEN p.sealed END,
 		EXISTS (SELECT 1 FROM totp t WHERE t.user_id = u.id AND t.confirmed_at IS NOT NULL),
 		EXISTS (SELECT 1 FROM passkeys pk WHERE pk.user_id = u.id),
-		EXISTS (SELECT 1 FROM session_providers sp WHERE sp.session_id = s.id AND sp.undated)
+		COALESCE(sp.undated, FALSE), COALESCE(sp.provider_id, '')
 		FROM sessions s JOIN users u ON u.id = s.user_id JOIN data_keys k ON k.user_id = u.id
-		LEFT JOIN preferences pr ON pr.user_id = u.id LEFT JOIN profiles p ON p.user_id = u.id
+		LEFT JOIN preferences pr ON pr.user_id = u.id LEFT JOIN profiles p ON p.user_id = u.id LEFT JOIN session_providers sp ON sp.session_id = s.id
 		WHERE s.token_hash = $1 AND s.expires_at > $2 AND s.last_seen_at > $3 AND u.status = 'active'`,
 		s.tokenHash, db.At(now), db.At(now.Add(-d.sessionIdle))).
 		Scan(&s.ID, &s.UserID, &authTime, db.JSON(&s.AMR), &created, &lastSeen, &expires, &s.EmailVerified, &s.MustChangePassword, &s.Role,
-			&dataKey, &preferences, &preferencesAt, &profile, &s.HasTOTP, &s.HasPasskey, &s.Undated)
+			&dataKey, &preferences, &preferencesAt, &profile, &s.HasTOTP, &s.HasPasskey, &s.Undated, &s.Provider)
 	if err != nil {
 		return Session{}, fmt.Errorf("read session: %w", err)
 	}

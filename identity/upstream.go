@@ -191,7 +191,8 @@ func (d *Directory) LinkedAccounts(ctx context.Context, userID string) ([]Linked
 }
 
 // Unlink takes an account elsewhere away from the person of s, by the key that LinkedAccounts gave it, and ends the person's other
-// sessions that came by its provider: whoever used it may have been a stranger. It reports ErrNotFound, or ErrLastWayIn.
+// sessions that came by its provider, and what any session let in without a browser: whoever used it may have been a stranger. It reports
+// ErrNotFound, or ErrLastWayIn.
 func (d *Directory) Unlink(ctx context.Context, s Session, key string) (l Elsewhere, err error) {
 	index, err := hex.DecodeString(key)
 	if err != nil {
@@ -212,6 +213,9 @@ func (d *Directory) Unlink(ctx context.Context, s Session, key string) (l Elsewh
 			return err
 		}
 		if _, err := d.endWhere(ctx, `user_id = $1 AND id <> $2 AND id IN (SELECT session_id FROM session_providers WHERE provider_id = $3)`, s.UserID, s.ID, l.Provider); err != nil {
+			return err
+		}
+		if err := d.revokeDevices(ctx, s.UserID); err != nil {
 			return err
 		}
 		d.audit.Record(ctx, audit.Event{Action: "linked.remove", Actor: s.UserID, UserID: s.UserID, Detail: map[string]string{"provider": l.Provider}})
@@ -283,6 +287,23 @@ func (d *Directory) EndProviderSessions(ctx context.Context, provider string) (e
 		return 0, fmt.Errorf("end sessions of provider: %w", err)
 	}
 	return ended, nil
+}
+
+// ProviderOver reports whether a provider was disabled or deleted and takes with it what came by it. That of a deleted one is not
+// known any more: it does.
+func (d *Directory) ProviderOver(ctx context.Context, provider string) (bool, error) {
+	var p struct {
+		KeepSession bool `json:"keep_sessions"`
+	}
+	var disabled bool
+	err := d.db.QueryRow(ctx, `SELECT disabled, metadata FROM providers WHERE id = $1`, provider).Scan(&disabled, db.JSON(&p))
+	if errors.Is(err, ErrNotFound) {
+		return true, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("read provider: %w", err)
+	}
+	return disabled && !p.KeepSession, nil
 }
 
 // endWhere ends the sessions that a condition names, in the transaction in ctx.

@@ -188,7 +188,7 @@ func (s *Server) answer(r *http.Request, req *authorization, sess *identity.Sess
 	}
 	asked, _ := req.wantedACRs()
 	granted := req.interaction.Budget.bind(&session{
-		Subject: sess.UserID, GrantID: grantID, SessionID: sess.ID, AuthTime: sess.AuthTime, Undated: sess.Undated, RequestedAt: req.interaction.CreatedAt,
+		Subject: sess.UserID, GrantID: grantID, SessionID: sess.ID, AuthTime: sess.AuthTime, Undated: sess.Undated, Provider: sess.Provider, RequestedAt: req.interaction.CreatedAt,
 		ACR: reportedACR(sess.ACR(), asked), Reached: sess.ACR(), AMR: sess.AMR, Nonce: req.form.Get("nonce"), Claims: req.claims,
 		Resources: req.resources.identifiers(), Details: req.details,
 	}, began)

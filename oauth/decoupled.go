@@ -189,7 +189,8 @@ func (s *Server) parseDecoupled(ctx context.Context, form url.Values) (*authoriz
 	req, err := s.readDecoupled(ctx, client, d.Form)
 	req.form.Set(decoupledParameter, d.key)
 	req.decoupled = d
-	if d.Grant == GrantCIBA && (len(req.details) > 0 || client.rules().bound) {
+	req.maxAge = client.maxAge()
+	if d.Grant == GrantCIBA && (len(req.details) > 0 || client.rules().bound) && (req.maxAge < 0 || req.maxAge > sensitiveAge) {
 		req.maxAge = sensitiveAge
 	}
 	switch {
@@ -259,7 +260,7 @@ func (s *Server) decoupledCode(req *authorization, sess *identity.Session, began
 	return &codeRecord{
 		ClientID: req.client.ID, IssuedAt: began, Scopes: req.scopes, OpenID: slices.Contains(req.scopes, scopeOpenID),
 		Session: req.interaction.Budget.bind(&session{
-			Subject: sess.UserID, GrantID: grantID, SessionID: grantID, AuthTime: sess.AuthTime, Undated: sess.Undated, RequestedAt: req.decoupled.CreatedAt,
+			Subject: sess.UserID, GrantID: grantID, SessionID: grantID, AuthTime: sess.AuthTime, Undated: sess.Undated, Provider: sess.Provider, RequestedAt: req.decoupled.CreatedAt,
 			ACR: reportedACR(sess.ACR(), asked), Reached: sess.ACR(), AMR: sess.AMR, Resources: req.resources.identifiers(), Details: req.details,
 		}, began),
 	}, nil

@@ -16,6 +16,7 @@ type session struct {
 	SessionID   string    `json:"sid,omitempty"`
 	AuthTime    time.Time `json:"auth_time,omitzero"`
 	Undated     bool      `json:"undated,omitempty"`     // AuthTime is a guess, and told to nobody
+	Provider    string    `json:"via,omitempty"`         // by which the person came; what was issued ends with it
 	RequestedAt time.Time `json:"requested_at,omitzero"` // prompt and max_age are judged against it
 	ACR         string    `json:"acr,omitempty"`         // as tokens name it
 	Reached     string    `json:"reached,omitempty"`     // the class of the session; policies ask for it

@@ -98,6 +98,9 @@ func (s *Server) checkGrant(ctx context.Context, ar *fosite.AccessRequest) error
 	if err := s.checkReached(client, sess); err != nil {
 		return err
 	}
+	if err := s.checkProvider(ctx, sess); err != nil {
+		return err
+	}
 	if err := checkRegistered(ctx, client, sess); err != nil {
 		return err
 	}
@@ -141,6 +144,24 @@ func (s *Server) checkGrant(ctx context.Context, ar *fosite.AccessRequest) error
 		apis = s.audience(client, sess, granted)
 	}
 	return s.narrowDetails(ctx, client, sess, ar.Form.Get("authorization_details"), apis)
+}
+
+// checkProvider looks whether the provider by which the person came is still one. Sessions end with it by themselves; what a device or an
+// app got is not theirs, and may be older than any that is left.
+func (s *Server) checkProvider(ctx context.Context, sess *session) error {
+	if sess.Provider == "" {
+		return nil
+	}
+	over, err := s.People.ProviderOver(ctx, sess.Provider)
+	if err != nil || !over {
+		return err
+	}
+	if st := requestState(ctx); st.grant != nil { // it does not come back with the provider
+		if err := s.Grants.revoke(ctx, st.grant.ID); err != nil {
+			return err
+		}
+	}
+	return errGrantOver
 }
 
 // checkRegistered refuses what the client was granted and could not even ask for any more (state flipped between issue and use). fosite

@@ -1,0 +1,139 @@
+package oauth
+
+import (
+	"net/http"
+	"net/netip"
+	"net/url"
+	"testing"
+	"time"
+
+	"github.com/gatehouse-id/gatehouse/identity"
+)
+
+// signInVia signs the person in by a provider, which is made if need be.
+func (b *browser) signInVia(t testing.TB, provider, metadata string) {
+	t.Helper()
+	ctx, h := t.Context(), b.h
+	if _, err := h.DB.Exec(ctx, `INSERT INTO providers (id, metadata, secret, disabled, created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $5)`,
+		provider, metadata, []byte{}, false, h.Now().UTC()); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.people.Link(ctx, b.user.ID, identity.Elsewhere{Provider: provider, Issuer: workforce, Subject: "ada"}); err != nil {
+		t.Fatal(err)
+	}
+	via := identity.Via{Provider: provider, ProvenAt: h.Now()}
+	var err error
+	b.token, b.session, err = h.people.StartSessionVia(ctx, via, b.user.ID, []string{"upstream"}, identity.Device{Address: netip.MustParseAddr("192.0.2.7")}, "", time.Time{})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (h *harness) disableProvider(t testing.TB, provider string) {
+	t.Helper()
+	if _, err := h.DB.Exec(t.Context(), `UPDATE providers SET disabled = TRUE WHERE id = $1`, provider); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.people.EndProviderSessions(t.Context(), provider); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Whoever is in by a provider that turns out to be bad lets devices in and signs out: nothing of the session is left by which they
+// could be found.
+func TestAttackDeviceOutlivesTheProviderItCameBy(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, h *harness) {
+		c, b := h.client(t, ofDevice), h.person(t)
+		for _, kept := range []bool{false, true} {
+			provider, metadata := "bad", "{}"
+			if kept {
+				provider, metadata = "retired", `{"keep_sessions":true}`
+			}
+			b.signInVia(t, provider, metadata)
+			fetched, waiting := h.device(t, c, "openid offline_access"), h.device(t, c, "openid offline_access")
+			for _, d := range []answer{fetched, waiting} {
+				b.decide(t, d.str("user_code"), true)
+			}
+			first := h.poll(t, c, fetched.str("device_code"))
+			if first.status != http.StatusOK {
+				t.Fatalf("poll: %v", first.body)
+			}
+			if err := h.people.EndSession(t.Context(), b.user.ID, b.session.ID); err != nil {
+				t.Fatal(err)
+			}
+			again := h.refreshToken(t, c, first.str("refresh_token"))
+			if again.status != http.StatusOK {
+				t.Fatalf("refresh before: %v", again.body)
+			}
+			h.disableProvider(t, provider)
+			after, polled := h.refreshToken(t, c, again.str("refresh_token")), h.poll(t, c, waiting.str("device_code"))
+			if kept {
+				if after.status != http.StatusOK || polled.status != http.StatusOK {
+					t.Errorf("sessions outlive the provider, the device does not: %v, %v", after.body, polled.body)
+				}
+				continue
+			}
+			wantError(t, after, 400, "invalid_grant")
+			wantError(t, polled, 400, "invalid_grant")
+			if h.introspectToken(t, h.client(t, nil), again.str("access_token")) {
+				t.Error("the access token lives on")
+			}
+			if _, err := h.DB.Exec(t.Context(), `UPDATE providers SET disabled = FALSE WHERE id = $1`, provider); err != nil {
+				t.Fatal(err)
+			}
+			wantError(t, h.refreshToken(t, c, again.str("refresh_token")), 400, "invalid_grant") // nor does it come back with it
+		}
+	})
+}
+
+// A stranger's account was linked and let a device in; the person takes the link out.
+func TestAttackDeviceOutlivesTheLinkThatLetItIn(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, h *harness) {
+		c, b := h.client(t, ofDevice), h.person(t)
+		own := b.session
+		b.signInVia(t, "elsewhere", "{}")
+		asked := h.device(t, c, "openid offline_access")
+		b.decide(t, asked.str("user_code"), true)
+		got := h.poll(t, c, asked.str("device_code"))
+		list, err := h.people.LinkedAccounts(t.Context(), b.user.ID)
+		if err != nil || len(list) != 1 {
+			t.Fatalf("linked: %v, %v", list, err)
+		}
+		if _, err := h.people.Unlink(t.Context(), own, list[0].Key); err != nil {
+			t.Fatal(err)
+		}
+		wantError(t, h.refreshToken(t, c, got.str("refresh_token")), 400, "invalid_grant")
+		if h.userinfoAnswer(t, got.str("access_token")).status == http.StatusOK {
+			t.Error("the access token lives on")
+		}
+	})
+}
+
+// What an app wishes of each sign-in holds where its request cannot say it, too.
+func TestAttackMaxAgeLostWithoutABrowser(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, h *harness) {
+		seconds := int64(60)
+		for name, edit := range map[string]func(c *Client){"device": ofDevice, "CIBA": ofCallCentre} {
+			b := h.person(t)
+			c := h.client(t, func(c *Client) { edit(c); c.DefaultMaxAge = &seconds })
+			h.advanceClock(2 * time.Minute)
+			var id string
+			var err error
+			if name == "device" {
+				id, err = h.BeginDevice(t.Context(), h.device(t, c, "openid").str("user_code"))
+			} else {
+				h.asked(t, c, "login_hint", b.user.Email)
+				id, err = h.BeginRequest(t.Context(), b.user.ID, b.waiting(t)[0].ID)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if to := b.get(h, "/authorize/resume?i="+id).Header().Get("Location"); to != "/login?i="+url.QueryEscape(id) {
+				t.Errorf("%s: a sign-in of two minutes ago led to %s", name, to)
+			}
+		}
+	})
+}
