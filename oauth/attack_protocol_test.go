@@ -1,6 +1,7 @@
 package oauth
 
 import (
+	"context"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -8,6 +9,8 @@ import (
 	"time"
 
 	"github.com/gatehouse-id/gatehouse/identity"
+	"github.com/gatehouse-id/gatehouse/internal/audit"
+	"github.com/gatehouse-id/gatehouse/internal/cache"
 )
 
 // signInVia signs the person in by a provider, which is made if need be.
@@ -134,6 +137,101 @@ func TestAttackMaxAgeLostWithoutABrowser(t *testing.T) {
 			if to := b.get(h, "/authorize/resume?i="+id).Header().Get("Location"); to != "/login?i="+url.QueryEscape(id) {
 				t.Errorf("%s: a sign-in of two minutes ago led to %s", name, to)
 			}
+		}
+	})
+}
+
+// between calls f once, when the cache is asked to remember the first mark of what was used: behind the checks of an assertion, before its token is made.
+type between struct {
+	cache.Cache
+	f func()
+}
+
+func (c *between) Add(ctx context.Context, key string, life time.Duration) (bool, error) {
+	if f := c.f; f != nil {
+		c.f = nil
+		f()
+	}
+	return c.Cache.Add(ctx, key, life)
+}
+
+// A person pauses an app while it brings an assertion about them: what it was let do a moment ago must not undo the pause.
+func TestAttackPauseRacingWithAnAssertion(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, h *harness) {
+		hook := &between{Cache: h.Cache}
+		h.Cache = hook
+		w := newBearerWorld(t, h)
+		w.b.consent(t, w.service)
+		if a := w.person(t, nil, nil, "scope", "read"); a.status != http.StatusOK {
+			t.Fatalf("before: %v", a.body)
+		}
+		id := w.b.agent(t).GrantID
+		h.advanceClock(time.Second)
+		hook.f = func() {
+			if err := h.PauseAgent(t.Context(), w.b.user.ID, id); err != nil {
+				t.Error(err)
+			}
+			h.advanceClock(2 * time.Second) // the token would be younger than the mark
+		}
+		a := w.person(t, nil, nil, "scope", "read")
+		if a.status == http.StatusOK && h.introspectToken(t, w.service, a.str("access_token")) {
+			t.Error("the app got a token that is good")
+		}
+		if w.b.agent(t).PausedAt.IsZero() {
+			t.Error("the app is not paused any more")
+		}
+	})
+}
+
+// An account is disabled, or a consent taken back, just after the server has looked and before the grant of the assertion is there.
+func TestAttackEndRacingWithAnAssertion(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, h *harness) {
+		w := newBearerWorld(t, h)
+		w.b.consent(t, w.service)
+		now, armed := h.Grants.now, true
+		h.Grants.now = func() time.Time { // is asked first when the grant is looked for
+			if armed {
+				armed = false
+				if err := h.people.SetStatus(t.Context(), w.b.user.ID, identity.StatusDisabled); err != nil {
+					t.Error(err)
+				}
+				h.advanceClock(2 * time.Second)
+			}
+			return now()
+		}
+		a := w.person(t, nil, nil, "scope", "read")
+		if armed {
+			t.Fatal("nothing happened in between")
+		}
+		if a.status == http.StatusOK && h.introspectToken(t, w.service, a.str("access_token")) {
+			t.Error("a token for a disabled person is good")
+		}
+	})
+}
+
+// A person stops an agent while a service goes on from its token: counted is not made yet.
+func TestAttackPauseRacingWithAnExchange(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, h *harness) {
+		w := newAgentWorld(t, h)
+		token := w.token(t, "openid read").str("access_token")
+		h.advanceClock(time.Second)
+		id := w.b.agent(t).GrantID
+		h.Audit.Tell(func(ctx context.Context, e audit.Event) error {
+			if e.Action == "token.exchange" { // behind the count, before the token
+				h.Audit.Tell(h.Outbox.Heard)
+				if err := h.PauseAgent(ctx, w.b.user.ID, id); err != nil {
+					t.Error(err)
+				}
+				h.advanceClock(2 * time.Second)
+			}
+			return nil
+		})
+		a := w.exchangeToken(t, w.orders, token)
+		if a.status == http.StatusOK && h.introspectToken(t, w.orders, a.str("access_token")) {
+			t.Errorf("the service got a token that is good: %v", a.body)
 		}
 	})
 }

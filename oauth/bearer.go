@@ -238,6 +238,7 @@ func (s *Server) signedByIssuer(ctx context.Context, i Issuer, token string, hea
 func (g *bearerGrant) named(ctx context.Context, client *registration, issuer Issuer, a *bearerAssertion) (*session, error) {
 	var user identity.User
 	var err error
+	began := g.Now() // before the person is looked at, see newGrantID
 	switch issuer.Subject {
 	case SubjectService:
 		return &session{}, nil
@@ -254,7 +255,7 @@ func (g *bearerGrant) named(ctx context.Context, client *registration, issuer Is
 		return nil, err
 	}
 	// Whatever ended the person or the consent since ends the token.
-	grantID, err := g.Grants.acting(ctx, user.ID, client)
+	grantID, err := g.Grants.acting(ctx, user.ID, client, began)
 	if errors.Is(err, errSpent) {
 		return nil, errAssertion("The person has stopped the client, or bounded it.")
 	}
@@ -359,15 +360,7 @@ func (g *bearerGrant) PopulateTokenEndpointResponse(ctx context.Context, r fosit
 	}
 	sess := r.GetSession().(*session)
 	if sess.Subject != "" {
-		now := g.Now()
-		err := g.Grants.act(ctx, !r.GetClient().(*registration).FirstParty, &grant{
-			ID: sess.GrantID, UserID: sess.Subject, ClientID: r.GetClient().GetID(), Scopes: r.GetGrantedScopes(), Session: sess, Generation: generationActing,
-			CreatedAt: grantedAt(sess.GrantID), UsedAt: now, ExpiresAt: now.Add(g.grantLife(r.GetClient().(*registration))),
-		})
-		if errors.Is(err, errSpent) || errors.Is(err, errGrantOver) {
-			return errAssertion("The person has stopped the client, or bounded it.")
-		}
-		if err != nil {
+		if err := g.act(ctx, r.GetClient().(*registration), sess, r.GetGrantedScopes()); err != nil {
 			return err
 		}
 	}
@@ -380,6 +373,30 @@ func (g *bearerGrant) PopulateTokenEndpointResponse(ctx context.Context, r fosit
 	answer.SetExpiresIn(g.accessLife(r.GetClient().(*registration)))
 	answer.SetScopes(r.GetGrantedScopes())
 	return nil
+}
+
+// act counts a token that speaks of a person. What they allowed is looked at once more behind the count, which waits for a pause
+// that is about to be committed: else one that comes in between would be undone (revocation race). checkIssued looks for later ones.
+func (g *bearerGrant) act(ctx context.Context, client *registration, sess *session, scopes []string) error {
+	st, now := requestState(ctx), g.Now()
+	st.grant = &grant{
+		ID: sess.GrantID, UserID: sess.Subject, ClientID: client.ID, Scopes: scopes, Session: sess, Generation: generationActing,
+		CreatedAt: grantedAt(sess.GrantID), UsedAt: now, ExpiresAt: now.Add(g.grantLife(client)),
+	}
+	err := g.DB.Tx(ctx, func(ctx context.Context) error {
+		if err := g.Grants.act(ctx, !client.FirstParty, st.grant); err != nil {
+			return err
+		}
+		may, err := g.mayHave(ctx, client, sess, st.resources)
+		if err == nil && !containsAll(may, scopes) {
+			err = errSpent
+		}
+		return err
+	})
+	if errors.Is(err, errSpent) || errors.Is(err, errGrantOver) {
+		return errAssertion("The person has stopped the client, or bounded it.")
+	}
+	return err
 }
 
 // validateBearer keeps a client without proof of itself to assertions that prove which machine it is.

@@ -105,9 +105,9 @@ const (
 )
 
 // acting gives the grant under which an app acts for a person by assertions, so that the person can stop all that it gets: the one
-// that is, or the id of a new one. A pause took the consent back, so whoever has it again was let in anew; an app that needs none, being the
+// that is, or the id of a new one, which dates from when the person was found good. A pause took the consent back, so whoever has it again was let in anew; an app that needs none, being the
 // operator's, stays out until the person lets it go on.
-func (g *Grants) acting(ctx context.Context, userID string, client *registration) (id string, err error) {
+func (g *Grants) acting(ctx context.Context, userID string, client *registration, began time.Time) (id string, err error) {
 	var paused db.Time
 	var left int64
 	err = g.db.QueryRow(ctx, `SELECT id, paused_at, COALESCE(uses_left, -1) FROM grants
@@ -115,7 +115,7 @@ func (g *Grants) acting(ctx context.Context, userID string, client *registration
 		Scan(&id, &paused, &left)
 	switch {
 	case errors.Is(err, db.ErrNotFound):
-		return newGrantID(g.now())
+		return newGrantID(began)
 	case err == nil && (!paused.IsZero() && client.FirstParty || left == 0):
 		err = errSpent
 	}

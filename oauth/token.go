@@ -206,7 +206,7 @@ func (s *Server) checkIssued(ctx context.Context) error {
 	return errGrantOver
 }
 
-// checkCut looks, after a token was renewed, whether the person paused or shrank the grant meanwhile.
+// checkCut looks, after a token was renewed, exchanged or given for an assertion, whether the person paused or shrank the grant meanwhile.
 func (s *Server) checkCut(ctx context.Context, g *grant) error {
 	if g == nil {
 		return nil

@@ -283,6 +283,7 @@ func (x *tokenExchange) delegate(ctx context.Context, r fosite.AccessRequester) 
 			d.Through = append(d.Through, from.ClientID)
 		}
 	}
+	st.grant = &grant{ID: d.GrantID, UsedAt: x.Now()} // for checkIssued: the person may stop it before the token is made
 	err := x.Grants.spend(ctx, st.subject, d)
 	if errors.Is(err, errSpent) {
 		return errSubjectToken
