@@ -235,3 +235,44 @@ func TestAttackPauseRacingWithAnExchange(t *testing.T) {
 		}
 	})
 }
+
+// Strangers type addresses into apps that pass them on: whoever has an account must not be told by the work that the answer takes. Each
+// request writes one line, in one transaction, whether it is shown to somebody or not; a person reads of none that they were not shown.
+func TestAttackTimeTellsWhoHasAnAccount(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, h *harness) {
+		c, b, muted := h.client(t, ofCallCentre), h.person(t), h.person(t)
+		if err := h.MuteApp(t.Context(), muted.session, c.ID); err != nil {
+			t.Fatal(err)
+		}
+		for _, one := range []struct{ hint, outcome, user, reason string }{
+			{b.user.Email, audit.Success, b.user.ID, ""},
+			{"nobody@example.test", audit.Failure, "", "unknown person"},
+			{muted.user.Email, audit.Failure, "", "muted by the person"},
+		} {
+			had := len(must(h.Audit.Rows(t.Context(), audit.Filter{Action: "request.ask"}, audit.Position{}, 100)))
+			h.asked(t, c, "login_hint", one.hint)
+			rows := must(h.Audit.Rows(t.Context(), audit.Filter{Action: "request.ask"}, audit.Position{}, 100))
+			if len(rows) != had+1 {
+				t.Fatalf("%s: %d lines, want one", one.hint, len(rows)-had)
+			}
+			last := rows[len(rows)-1]
+			if last.Outcome != one.outcome || last.UserID != one.user || last.Detail["reason"] != one.reason {
+				t.Errorf("%s: recorded %+v", one.hint, last)
+			}
+		}
+	})
+}
+
+// Who knows an app's name could have this server decrypt all day, though the app has no keys by which what comes out could be signed.
+func TestAttackStrangersHaveTheServerDecrypt(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, h *harness) {
+		c, b := h.client(t, nil), h.person(t)
+		object := h.toServer(t, "RSA-OAEP-256", "A256GCM", sign(t, "ES256", testKeys()["ES256"], nil, map[string]any{"iss": c.ID, "aud": testIssuer}), nil)
+		got := b.authorize(t, h, c.params("request", object))
+		if got.Get("error") != "invalid_request_object" || got.Get("error_description") != "The app has no keys registered by which it could sign a request object." {
+			t.Errorf("got %v", got)
+		}
+	})
+}

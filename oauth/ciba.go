@@ -252,7 +252,13 @@ func (s *Server) askable(ctx context.Context, client *registration, find func() 
 // ask shows a request to its person. One that cannot, or should not, be shown waits for nobody and looks the same to the client: the
 // person is unknown, does not want to hear of the app, has just refused it, or is asked too much (prompt bombing).
 func (s *Server) ask(ctx context.Context, d *decoupled, client *registration, user identity.User) error {
-	hidden, err := s.requests.add(ctx, d.requestID(), user.ID, client.ID, d.CreatedAt.Add(d.Life))
+	hidden, err := s.requests.add(ctx, d.requestID(), user.ID, client.ID, d.CreatedAt.Add(d.Life), func(ctx context.Context, hidden string) {
+		e := audit.Event{Action: "request.ask", Outcome: audit.Success, Actor: client.ID, UserID: user.ID, ClientID: client.ID, Detail: map[string]string{"scope": d.Form.Get("scope")}}
+		if hidden != "" { // nobody was asked: it is nothing that a person should read
+			e.Outcome, e.UserID, e.Detail["reason"] = audit.Failure, "", hidden
+		}
+		s.Audit.Record(ctx, e)
+	})
 	if err != nil {
 		return err
 	}
@@ -266,7 +272,6 @@ func (s *Server) ask(ctx context.Context, d *decoupled, client *registration, us
 		s.Log.InfoContext(ctx, "request of an app shown to nobody", "client_id", client.ID, "reason", hidden)
 		return nil
 	}
-	s.Audit.Record(ctx, audit.Event{Action: "request.ask", Outcome: audit.Success, Actor: client.ID, UserID: user.ID, ClientID: client.ID, Detail: map[string]string{"scope": d.Form.Get("scope")}})
 	if s.asked != nil {
 		s.asked(ctx, user, client.Client)
 	}

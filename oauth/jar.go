@@ -74,6 +74,9 @@ func (s *Server) opened(ctx context.Context, form url.Values) (url.Values, error
 			return nil, err
 		}
 	}
+	if client.JWKSURI == "" && len(client.keys) == 0 { // before anything is decrypted: strangers know its name
+		return nil, objectError("The app has no keys registered by which it could sign a request object.")
+	}
 	if token, err = s.unsealed(ctx, token); err != nil {
 		s.Log.InfoContext(ctx, "encrypted request object refused", "client_id", client.ID, "err", err)
 		return nil, objectError("The request object is not encrypted to a key of this server by an allowed algorithm.")

@@ -55,18 +55,15 @@ type Muted struct {
 	MutedAt  time.Time `json:"muted_at"`
 }
 
-// add remembers a request that a person is to be shown, or says why they are not.
-func (q *Requests) add(ctx context.Context, id, userID, clientID string, expires time.Time) (hidden string, err error) {
+// add remembers a request that a person is to be shown, or says why they are not. What it reads, and that it writes a line by record, is
+// the same for everybody, also for a person who is not there: the time that it takes must not tell who has an account (account enumeration).
+func (q *Requests) add(ctx context.Context, id, userID, clientID string, expires time.Time, record func(ctx context.Context, hidden string)) (hidden string, err error) {
 	now := q.now()
 	err = q.db.Tx(ctx, func(ctx context.Context) error {
 		// One after the other for each person, so that requests at the same moment cannot pass the bounds together.
 		n, err := q.db.Exec(ctx, `UPDATE users SET status = status WHERE id = $1 AND status = 'active'`, userID)
 		if err != nil {
 			return err
-		}
-		if n == 0 {
-			hidden = "unknown person"
-			return nil
 		}
 		var muted int64
 		if err := q.db.QueryRow(ctx, `SELECT COUNT(*) FROM muted_apps WHERE user_id = $1 AND client_id = $2`, userID, clientID).Scan(&muted); err != nil {
@@ -76,9 +73,13 @@ func (q *Requests) add(ctx context.Context, id, userID, clientID string, expires
 		if err != nil {
 			return err
 		}
-		if hidden = tooMuch(list, clientID, now); muted > 0 {
+		switch hidden = tooMuch(list, clientID, now); {
+		case n == 0:
+			hidden = "unknown person"
+		case muted > 0:
 			hidden = "muted by the person"
 		}
+		record(ctx, hidden)
 		if hidden != "" {
 			return nil
 		}
