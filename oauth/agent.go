@@ -184,6 +184,9 @@ func (s *Server) ShrinkAgent(ctx context.Context, userID, id string, had, keep [
 			return changed{}, err
 		}
 		row.Session.Claims.drop(func(scope string) bool { return slices.Contains(had, scope) && !slices.Contains(left, scope) })
+		if row.Generation == generationActing { // its scopes are those of the last assertion
+			row.Session.Kept = left
+		}
 		c, err := s.changeGrant(ctx, `UPDATE grants SET scopes = $3, session = $5 WHERE id = $1 AND user_id = $2 AND scopes = $4 AND revoked_at IS NULL
 			RETURNING id, client_id`, id, userID, db.JSON(&left), db.JSON(&had), db.JSON(row.Session))
 		if err == nil {

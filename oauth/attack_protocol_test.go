@@ -276,3 +276,39 @@ func TestAttackStrangersHaveTheServerDecrypt(t *testing.T) {
 		}
 	})
 }
+
+// The operator's own app needs no consent, so that none can be taken back: what a person takes out of its hands stays out all the same.
+func TestAttackShrunkAppOfTheOperatorTakesItAllBack(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, h *harness) {
+		w := newBearerWorld(t, h)
+		c := w.service.Client
+		c.FirstParty = true
+		if err := h.Clients.Update(t.Context(), c); err != nil {
+			t.Fatal(err)
+		}
+		if a := w.person(t, nil, nil, "scope", "read send"); a.status != http.StatusOK {
+			t.Fatalf("before: %v", a.body)
+		}
+		agent := w.b.agent(t)
+		if err := h.ShrinkAgent(t.Context(), w.b.user.ID, agent.GrantID, agent.Scopes, []string{"read"}); err != nil {
+			t.Fatal(err)
+		}
+		h.advanceClock(2 * time.Second)
+		wantError(t, w.person(t, nil, nil, "scope", "read send"), 400, "invalid_scope")
+		for _, scope := range []string{"read", ""} {
+			if a := w.person(t, nil, nil, "scope", scope); a.status != http.StatusOK || a.str("scope") != "read" {
+				t.Errorf("%q: %v", scope, a.body)
+			}
+		}
+		// It is let have more again by the person who ends what there is and begins anew, or by being asked like others.
+		c.FirstParty = false
+		if err := h.Clients.Update(t.Context(), c); err != nil {
+			t.Fatal(err)
+		}
+		w.b.consent(t, w.service)
+		if a := w.person(t, nil, nil, "scope", "read send"); a.status != http.StatusOK {
+			t.Errorf("after a consent: %v", a.body)
+		}
+	})
+}

@@ -255,15 +255,15 @@ func (g *bearerGrant) named(ctx context.Context, client *registration, issuer Is
 		return nil, err
 	}
 	// Whatever ended the person or the consent since ends the token.
-	grantID, err := g.Grants.acting(ctx, user.ID, client, began)
+	sess, err := g.Grants.acting(ctx, user.ID, client, began)
 	if errors.Is(err, errSpent) {
 		return nil, errAssertion("The person has stopped the client, or bounded it.")
 	}
 	if err != nil {
 		return nil, err
 	}
-	// That the person is not there is to be seen in the token.
-	return &session{Subject: user.ID, GrantID: grantID, Act: &actor{client.ID, nil}}, nil
+	sess.Act = &actor{client.ID, nil} // that the person is not there is to be seen in the token
+	return sess, nil
 }
 
 // permitted is what the client gets under a permit: what it asks for, or else all that it may have.
@@ -301,7 +301,7 @@ func (g *bearerGrant) permitted(ctx context.Context, client *registration, sess 
 // among them, nor those that open something of this server.
 func (g *bearerGrant) mayHave(ctx context.Context, client *registration, sess *session, apis []string) ([]string, error) {
 	list := slices.DeleteFunc(slices.Clone(client.Scopes), func(scope string) bool {
-		return ownScope(scope) || scope == scopeOpenID || scope == scopeOfflineAccess || sess.Subject == "" && personScope(scope)
+		return ownScope(scope) || scope == scopeOpenID || scope == scopeOfflineAccess || sess.Subject == "" && personScope(scope) || sess.Kept != nil && !slices.Contains(sess.Kept, scope)
 	})
 	if sess.Subject == "" || client.FirstParty {
 		return list, nil

@@ -105,28 +105,38 @@ const (
 )
 
 // acting gives the grant under which an app acts for a person by assertions, so that the person can stop all that it gets: the one
-// that is, or the id of a new one, which dates from when the person was found good. A pause took the consent back, so whoever has it again was let in anew; an app that needs none, being the
-// operator's, stays out until the person lets it go on.
-func (g *Grants) acting(ctx context.Context, userID string, client *registration, began time.Time) (id string, err error) {
+// that is, or the id of a new one, which dates from when the person was found good. A pause took the consent back, so whoever has it again
+// was let in anew; an app that needs none, being the operator's, stays out until the person lets it go on, and keeps no more than was left
+// to it.
+func (g *Grants) acting(ctx context.Context, userID string, client *registration, began time.Time) (sess *session, err error) {
 	var paused db.Time
 	var left int64
-	err = g.db.QueryRow(ctx, `SELECT id, paused_at, COALESCE(uses_left, -1) FROM grants
+	var row session
+	sess = &session{Subject: userID}
+	err = g.db.QueryRow(ctx, `SELECT id, paused_at, COALESCE(uses_left, -1), session FROM grants
 		WHERE user_id = $1 AND client_id = $2 AND generation = -1 AND revoked_at IS NULL AND expires_at > $3 ORDER BY id DESC LIMIT 1`, userID, client.ID, db.At(g.now())).
-		Scan(&id, &paused, &left)
+		Scan(&sess.GrantID, &paused, &left, db.JSON(&row))
 	switch {
 	case errors.Is(err, db.ErrNotFound):
-		return newGrantID(began)
+		sess.GrantID, err = newGrantID(began)
 	case err == nil && (!paused.IsZero() && client.FirstParty || left == 0):
 		err = errSpent
+	case client.FirstParty:
+		sess.Kept = row.Kept
 	}
-	return id, err
+	return sess, err
 }
 
 // act counts a token of such a grant, whose row is made with the first one.
 func (g *Grants) act(ctx context.Context, anew bool, row *grant) error {
-	n, err := g.db.Exec(ctx, `UPDATE grants SET used_at = $2, scopes = $3, uses_left = uses_left - 1, paused_at = NULL WHERE id = $1 AND revoked_at IS NULL
-		AND (paused_at IS NULL OR $4 = TRUE) AND expires_at > $2 AND (uses_left IS NULL OR uses_left > 0)`, row.ID, db.At(row.UsedAt), db.JSON(&row.Scopes), anew)
-	if err != nil || n > 0 {
+	var now session
+	err := g.db.QueryRow(ctx, `UPDATE grants SET used_at = $2, scopes = $3, uses_left = uses_left - 1, paused_at = NULL WHERE id = $1 AND revoked_at IS NULL
+		AND (paused_at IS NULL OR $4 = TRUE) AND expires_at > $2 AND (uses_left IS NULL OR uses_left > 0) RETURNING session`,
+		row.ID, db.At(row.UsedAt), db.JSON(&row.Scopes), anew).Scan(db.JSON(&now))
+	if err == nil && !anew {
+		row.Session.Kept = now.Kept
+	}
+	if !errors.Is(err, db.ErrNotFound) {
 		return err
 	}
 	if _, err := g.byID(ctx, row.ID); err == nil {

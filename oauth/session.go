@@ -29,6 +29,8 @@ type session struct {
 	Until time.Time `json:"until,omitzero"` // when the grant ends, if sooner than the server's
 	Uses  int64     `json:"uses,omitempty"` // how often the grant may be used; 0: no bound
 
+	Kept []string `json:"kept,omitempty"` // what the person left to an app that acts by assertions, see ShrinkAgent
+
 	Act     *actor   `json:"act,omitempty"` // who acts for the person (RFC 8693 §4.1)
 	sources []source // tokens for which this one is given
 
