@@ -59,10 +59,12 @@ bench-scale: build ## compare the server with PEOPLE (1000000) people and with a
 	@scripts/install.sh
 	@scripts/services.sh bench go run ./bench -binary bin/gatehouse -people $(PEOPLE)
 
-screenshots: go-installed ## draw the pictures of docs/account.md anew
+screenshots: go-installed ## draw the pictures of the documentation anew
 	@scripts/install.sh
 	@mkdir -p docs/img
 	@scripts/services.sh test go test ./ui -run TestScreenshots -count=1 -screenshots ../docs/img
+	@shots=$$(mktemp -d) && GATEHOUSE_TEST_ARTIFACTS=$$shots scripts/services.sh test go test ./e2e -run 'TestDemoInChromium/embedded' -count=1 && \
+		cp $$shots/TestDemoInChromium_embedded/demo.png docs/img/demo.png && rm -r $$shots
 
 clean: ## remove what was built; ./var (your data) stays
 	@rm -rf bin e2e/openid-client/node_modules e2e/axe/node_modules

@@ -75,6 +75,7 @@ func TestDemoInChromium(t *testing.T) {
 				t.Errorf("the demo greets %q, want Demo Example", got)
 			}
 			w.shot("05-demo-signed-in")
+			w.view("demo", 1280, 800)
 			if got := w.see("id-token"); !strings.Contains(got, s.Issuer) {
 				t.Errorf("the ID token's claims do not name the issuer %s: %s", s.Issuer, got)
 			}

@@ -250,6 +250,16 @@ func (w *window) shot(name string) {
 	w.do("desk", desk)
 }
 
+// view keeps what the window shows of the page in a size: `make screenshots` takes one for the README.
+func (w *window) view(name string, width, height int64) {
+	w.t.Helper()
+	w.do("size", scheme("light"), chromedp.EmulateViewport(width, height))
+	if err := os.WriteFile(filepath.Join(w.shots, name+".png"), ask(w, "draw "+name, chromedp.CaptureScreenshot()), 0o644); err != nil {
+		w.t.Fatal(err)
+	}
+	w.do("desk", chromedp.EmulateViewport(1280, 900))
+}
+
 // measure computes a number in the page.
 func (w *window) measure(expression string) int {
 	w.t.Helper()

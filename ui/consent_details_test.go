@@ -17,8 +17,8 @@ func (w *world) reachAPIs(t testing.TB, details string) string {
 	t.Helper()
 	const bank, orders = "https://bank.example.test/payments", "https://orders.example.test"
 	for _, a := range []identity.API{
-		{Identifier: bank, Name: "Example Bank", Resource: identity.Resource{Scopes: []identity.APIScope{{Name: "accounts.read", Description: "See your accounts"}}}},
-		{Identifier: orders, Name: "Orders", Resource: identity.Resource{Scopes: []identity.APIScope{{Name: "orders.read", Description: "See your orders"}, {Name: "orders.write", Description: "Place and change orders"}}}},
+		{Identifier: bank, Name: "Example Bank", Resource: identity.Resource{Scopes: []identity.APIScope{{Name: "accounts.read", Description: "see your accounts"}}}},
+		{Identifier: orders, Name: "Orders", Resource: identity.Resource{Scopes: []identity.APIScope{{Name: "orders.read", Description: "see your orders"}, {Name: "orders.write", Description: "place and change orders"}}}},
 	} {
 		if _, err := w.people.CreateResource(t.Context(), "", a); err != nil {
 			t.Fatal(err)
@@ -30,7 +30,7 @@ func (w *world) reachAPIs(t testing.TB, details string) string {
 		Schema: &oauth.Schema{Type: "object", Required: []string{"amount", "creditor"}, Properties: map[string]*oauth.Schema{
 			"creditor": text, "amount": {Type: "object", Properties: map[string]*oauth.Schema{"value": text, "currency": text}},
 		}},
-		Words: map[string]string{"en": "Pay {amount.value} {amount.currency} to {creditor}", "ar": "دفع {amount.value} {amount.currency} إلى {creditor}"},
+		Words: map[string]string{"en": "pay {amount.value} {amount.currency} to {creditor}", "ar": "دفع {amount.value} {amount.currency} إلى {creditor}"},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -52,7 +52,7 @@ func TestConsentInDetail(t *testing.T) {
 	w.person(t, alice)
 	b := w.browser(t)
 	b.signIn(alice)
-	p := b.get(w.reachAPIs(t, payRent)).says("Pay 980.00 EUR to Example Housing Ltd", "Example Bank", "Orders", "See your accounts", "Place and change orders")
+	p := b.get(w.reachAPIs(t, payRent)).says("pay 980.00 EUR to Example Housing Ltd", "Example Bank", "Orders", "see your accounts", "place and change orders")
 	if !strings.Contains(p.body, "<strong><bdi>Example Housing Ltd</bdi></strong>") {
 		t.Errorf("what the app says is not set apart:\n%s", p.body)
 	}

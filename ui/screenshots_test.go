@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -21,8 +22,8 @@ import (
 	"github.com/gatehouse-id/gatehouse/oauth"
 )
 
-// screenshots names a directory for pictures of the account pages: `make screenshots` puts those of docs/account.md into docs/img.
-var screenshots = flag.String("screenshots", "", "directory to write pictures of the account pages to")
+// screenshots names a directory for pictures of the pages: `make screenshots` puts those of the documentation into docs/img.
+var screenshots = flag.String("screenshots", "", "directory to write pictures of the pages to")
 
 // maxPicture keeps the documentation small.
 const maxPicture = 100 << 10
@@ -42,14 +43,53 @@ var pictures = []struct {
 	{"/account/privacy", []manner{desk}},
 }
 
-// Without the flag this only sees that there is something to draw, and that docs/account.md shows what is drawn.
+// card is a window about a page that is one card.
+var card = manner{"light", "light", 720, 480}
+
+// drawn are pages of other states, each in a world of its own, and the page of the documentation that shows them.
+var drawn = []struct {
+	name    string
+	doc     string
+	manners []manner
+	show    func(s *scene) page
+}{
+	{"sign-in", "../README.md", []manner{{"", "light", 1280, 800}}, func(s *scene) page { return s.visiting("/login") }},
+	{"consent", "../docs/account.md", []manner{card}, func(s *scene) page {
+		p := s.member().get(s.reachAPIs(s.t, payRent))
+		p.body = regexp.MustCompile(`<img class="app-logo"[^>]*>`).ReplaceAllString(p.body, "") // nobody serves it
+		return p
+	}},
+	{"account-requests", "../docs/account.md", []manner{desk, phone}, func(s *scene) page {
+		s.ask(s.t, "Order 4711, 25 EUR")
+		return s.member().get("/account/requests")
+	}},
+	{"account-agents", "../docs/account.md", []manner{desk}, func(s *scene) page {
+		b := s.member()
+		app, token := b.letAct(s.world)
+		s.goOn(s.t, app, token)
+		list, err := s.server.Agents(s.t.Context(), s.alice.ID)
+		if err != nil || len(list) != 1 {
+			s.t.Fatal(list, err)
+		}
+		return b.press(b.get("/account/agents"), "agent-pause-"+list[0].GrantID, nil)
+	}},
+	{"attributes-missing", "../docs/account.md", []manner{card}, func(s *scene) page {
+		s.required(s.t)
+		return s.stranger().signIn(alice)
+	}},
+	{"not-me", "../docs/account.md", []manner{card}, func(s *scene) page {
+		return s.visiting("/not-me?t=" + s.notMe(s.t, s.alice.ID, identity.ActAddress))
+	}},
+	{"verify-link", "../docs/account.md", []manner{card}, func(s *scene) page {
+		s.unproven()
+		return s.visiting("/verify/link?t=" + s.link(bob, identity.Verify))
+	}},
+}
+
+// Without the flag this only sees that there is something to draw, and that the documentation shows what is drawn.
 func TestScreenshots(t *testing.T) {
 	t.Parallel()
 	places, err := geo.Read(strings.NewReader("192.0.2.0/24,France,Lyon\n"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	text, err := os.ReadFile("../docs/account.md")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,22 +116,43 @@ func TestScreenshots(t *testing.T) {
 	for _, one := range pictures {
 		p := b.get(one.path).want(http.StatusOK, "sign-out")
 		for _, m := range one.manners {
-			name := strings.ReplaceAll(strings.TrimPrefix(one.path, "/"), "/", "-") + "-" + m.name + ".png"
-			if !strings.Contains(string(text), "(img/"+name+")") {
-				t.Errorf("docs/account.md does not show img/%s", name)
-			}
-			if g == nil {
-				continue
-			}
-			g.show(p, m)
-			small := smaller(t, look(g, "draw "+one.path, chromedp.FullScreenshot(100)))
-			if len(small) > maxPicture {
-				t.Errorf("%s has %d bytes, more than %d", name, len(small), maxPicture)
-			}
-			if err := os.WriteFile(filepath.Join(*screenshots, name), small, 0o644); err != nil { //nolint:gosec // for everybody to see
-				t.Fatal(err)
-			}
+			g.keep(t, p, "../docs/account.md", strings.ReplaceAll(strings.TrimPrefix(one.path, "/"), "/", "-"), m)
 		}
+	}
+	for _, one := range drawn {
+		own := &scene{world: newWorld(t, withMailCodes), t: t}
+		own.alice = own.person(t, alice)
+		p := one.show(own)
+		for _, m := range one.manners {
+			g.keep(t, p, one.doc, one.name, m)
+		}
+	}
+}
+
+// keep draws a page into the directory of the flag, if there is one, and holds the documentation to showing it.
+func (g *gallery) keep(t *testing.T, p page, doc, name string, m manner) {
+	t.Helper()
+	if m.name != "" {
+		name += "-" + m.name
+	}
+	name += ".png"
+	text, err := os.ReadFile(doc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(text), "img/"+name+")") {
+		t.Errorf("%s does not show img/%s", doc, name)
+	}
+	if g == nil {
+		return
+	}
+	g.show(p, m)
+	small := smaller(t, look(g, "draw "+name, chromedp.FullScreenshot(100)))
+	if len(small) > maxPicture {
+		t.Errorf("%s has %d bytes, more than %d", name, len(small), maxPicture)
+	}
+	if err := os.WriteFile(filepath.Join(*screenshots, name), small, 0o644); err != nil { //nolint:gosec // for everybody to see
+		t.Fatal(err)
 	}
 }
 
