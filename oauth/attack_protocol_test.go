@@ -312,3 +312,38 @@ func TestAttackShrunkAppOfTheOperatorTakesItAllBack(t *testing.T) {
 		}
 	})
 }
+
+// A platform gives each of its machines an assertion: none of them makes an app that registers itself one that the platform vouches for,
+// and a statement, which apps hand around, gets nobody a token.
+func TestAttackAssertionAsSoftwareStatement(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, h *harness) {
+		h.opened(t, RegistrationOpen)
+		const both = "https://platform.example.test"
+		if err := h.Issuers().Create(t.Context(), Issuer{Issuer: both, JWKS: keySetOf("", "EdDSA"), For: []string{ForStatements, ForTokens}}); err != nil {
+			t.Fatal(err)
+		}
+		_, token, err := h.Clients.CreateToken(t.Context(), "", 10, time.Hour, RegistrationPolicy{Statement: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		now := h.Now().Unix()
+		for typ, status := range map[string]int{"": 400, "JWT": 400, typStatement: 201, "application/" + typStatement: 201} {
+			signed := sign(t, "EdDSA", testKeys()["EdDSA"], map[string]any{"typ": typ}, map[string]any{
+				"iss": both, "sub": machine, "aud": testIssuer, "jti": "id " + typ, "iat": now, "exp": now + 200, "repository": "thief/app",
+			})
+			if a := h.manage(t, "POST", registrationPath, token, aboutMe("software_statement", signed)); a.status != status {
+				t.Errorf("typ %q: %d %v, want %d", typ, a.status, a.body, status)
+			}
+			c := h.client(t, func(c *Client) { c.GrantTypes, c.RedirectURIs, c.ResponseTypes = []string{GrantJWTBearer}, nil, nil })
+			i := must(h.Issuers().Get(t.Context(), both))
+			if _, err := h.Issuers().Permit(t.Context(), i, c.Client, Permit{Claims: map[string]string{"sub": machine}}); err != nil {
+				t.Fatal(err)
+			}
+			a := h.post(t, "/token", c, url.Values{"grant_type": {GrantJWTBearer}, "assertion": {signed}})
+			if got := a.status == http.StatusOK; got == (status == 201) {
+				t.Errorf("typ %q: as an assertion: %d %v", typ, a.status, a.body)
+			}
+		}
+	})
+}

@@ -14,6 +14,9 @@ import (
 // maxStatement bounds what is kept of a client that registered itself.
 const maxStatement = 8 << 10
 
+// typStatement says that a JWT is a software statement and nothing else (RFC 8725 §3.11).
+const typStatement = "software-statement+jwt"
+
 // Software is what a client says of the program it is a copy of (RFC 7591 §2). A statement is signed by somebody whom an operator
 // trusts with it: what it claims wins over what the client says, for as long as the client lives.
 type Software struct {
@@ -40,8 +43,9 @@ func (s *Server) checkStatement(ctx context.Context, statement string) error {
 	if err != nil || len(statement) > maxStatement {
 		return badStatement("The software statement is not a signed JWT, or is too large.")
 	}
-	switch strings.ToLower(header.Typ) {
-	case "", "jwt", "software-statement+jwt":
+	typ := strings.TrimPrefix(strings.ToLower(header.Typ), "application/")
+	switch typ {
+	case "", "jwt", typStatement:
 	default:
 		return badStatement("The software statement has the typ of another kind of token.")
 	}
@@ -51,6 +55,8 @@ func (s *Server) checkStatement(ctx context.Context, statement string) error {
 		return newError("unapproved_software_statement", "The issuer of the software statement is not trusted here.")
 	case err != nil:
 		return err
+	case typ != typStatement && slices.Contains(issuer.For, ForTokens): // else whoever has an assertion of it could register as vouched for
+		return badStatement("The software statement needs the typ "+typStatement+": its issuer signs assertions, too.")
 	case !slices.Contains(issuer.Algs, header.Alg):
 		return badStatement("The software statement is signed with an algorithm that is not accepted of its issuer.")
 	}

@@ -56,7 +56,7 @@ func TestSoftwareStatementWinsOverTheClient(t *testing.T) {
 		delete(stolen, "software_statement")
 		check("left away", h.manage(t, "PUT", at, token, stolen))
 		check("read", h.manage(t, "GET", at, token, nil))
-		stolen["software_statement"] = sign(t, "EdDSA", testKeys()["EdDSA"], nil, map[string]any{"iss": "https://second.example.test", "client_name": "My bank"})
+		stolen["software_statement"] = sign(t, "EdDSA", testKeys()["EdDSA"], map[string]any{"typ": typStatement}, map[string]any{"iss": "https://second.example.test", "client_name": "My bank"})
 		wantError(t, h.manage(t, "PUT", at, token, stolen), 400, "unapproved_software_statement") // of another issuer
 		if err := h.Issuers().Delete(t.Context(), directory); err != nil {
 			t.Fatal(err)
