@@ -56,7 +56,7 @@ func (s *Server) checkStatement(ctx context.Context, statement string) error {
 	case err != nil:
 		return err
 	case typ != typStatement && slices.Contains(issuer.For, ForTokens): // else whoever has an assertion of it could register as vouched for
-		return badStatement("The software statement needs the typ "+typStatement+": its issuer signs assertions, too.")
+		return badStatement("The software statement needs the typ " + typStatement + ": its issuer signs assertions, too.")
 	case !slices.Contains(issuer.Algs, header.Alg):
 		return badStatement("The software statement is signed with an algorithm that is not accepted of its issuer.")
 	}
