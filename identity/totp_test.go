@@ -21,8 +21,12 @@ func enrol(t *testing.T, w *world, userID string) (secret string) {
 	if err != nil {
 		t.Fatalf("begin enrolment: %v", err)
 	}
-	if _, err := w.ConfirmTOTP(t.Context(), w.in(t, userID), codeAt(t, e.Secret, w.now())); err != nil {
+	in := w.in(t, userID)
+	if _, err := w.ConfirmTOTP(t.Context(), in, codeAt(t, e.Secret, w.now())); err != nil {
 		t.Fatalf("confirm enrolment: %v", err)
+	}
+	if _, err := w.db.Exec(t.Context(), `DELETE FROM sessions WHERE id = $1`, in.ID); err != nil { // it is nobody's, and its device is not sealed
+		t.Fatal(err)
 	}
 	w.pass(time.Minute)
 	return e.Secret
